@@ -1,0 +1,39 @@
+"""Ids, namespaces and topics: checked before anything touches the disk, safe as one path component (API.md, section 2)."""
+
+from __future__ import annotations
+
+import re
+
+from shimproc.errors import InvalidArgument
+
+MAX_LENGTH = 76
+_IDENTIFIER = re.compile(r"[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*")
+_NAMESPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
+_TOPIC = re.compile(r"(?:/[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*)+")
+
+
+def check_id(value: str, field: str = "id") -> str:
+    """``value`` if it is an identifier; ``InvalidArgument`` naming ``field`` otherwise."""
+    if not 1 <= len(value) <= MAX_LENGTH or not _IDENTIFIER.fullmatch(value):
+        raise InvalidArgument(
+            f"{field}: {value[:80]!r} is no identifier: 1 to {MAX_LENGTH} letters and digits, "
+            "with single '.', '_' or '-' between them"
+        )
+    return value
+
+
+def check_namespace(value: str, field: str = "namespace") -> str:
+    """``value`` if it is a namespace's name; ``InvalidArgument`` naming ``field`` otherwise."""
+    if not 1 <= len(value) <= MAX_LENGTH or not _NAMESPACE.fullmatch(value):
+        raise InvalidArgument(
+            f"{field}: {value[:80]!r} is no namespace: 1 to {MAX_LENGTH} characters, "
+            "dot-separated labels of letters, digits and inner dashes"
+        )
+    return value
+
+
+def check_topic(value: str, field: str = "topic") -> str:
+    """``value`` if it is a topic such as ``/builds/done``; ``InvalidArgument`` naming ``field`` otherwise."""
+    if len(value) > 4 * MAX_LENGTH or not _TOPIC.fullmatch(value):
+        raise InvalidArgument(f"{field}: {value[:80]!r} is no topic: it is /words/with/slashes of letters, digits, '.', '_', '-'")
+    return value

@@ -1,0 +1,137 @@
+"""Every message between the daemon's actors, on one page. Frozen; a message carries its return address.
+
+    client ─▶ FrontEnd ─Call─▶ Runtime ─Call─▶ Task ─(shim frames)─▶ shim
+    shim ─(frames)─▶ Task ─Publish─▶ Exchange ─Commit─▶ Store ─Committed─▶ Exchange ─Delivered─▶ subscribers
+                                                                              └─ receipt.set ─▶ Task
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pykka
+
+from actors.records import Envelope
+from shimproc.flow import Pending
+
+
+class Stream(Protocol):
+    """The sending side of a streaming reply. All on the loop's thread."""
+
+    number: int
+
+    def room(self) -> int:
+        """How many chunks may be sent now: what is left of the client's credit, or of the bounded queue."""
+
+    def send(self, chunk: Mapping[str, Any]) -> None:
+        """Send one chunk. Only while ``room()`` is positive."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Send the closing reply, once; later calls do nothing."""
+
+
+class Reply(Protocol):
+    """Where a request's answer goes; exactly one of the three is called, once. All on the loop's thread."""
+
+    def ok(self, result: Any) -> None:
+        """Answer with a map or a record of ``actors.records``."""
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error."""
+
+    def stream(self, credit: int | None, on_room: Callable[[], None], on_gone: Callable[[], None]) -> Stream:
+        """Begin a streaming answer. ``on_room`` is called when ``room()`` grew from 0, ``on_gone`` once when the
+        client cancelled or vanished: the producer then lets go of what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A client's request, checked: ``params`` is the method's record from ``actors.methods``."""
+
+    method: str
+    namespace: str
+    params: Any
+    reply: Reply
+
+
+class Change(Protocol):
+    """A change of the metadata, applied in the store's thread inside a transaction."""
+
+    def apply(self, db: sqlite3.Connection) -> None:
+        """Carry it out. An exception rolls back the commit that it came in, and no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that has no number yet. ``source`` = (incarnation, n) makes it count once however often it is told."""
+
+    namespace: str
+    topic: str
+    type: str
+    event: Mapping[str, Any]
+    timestamp: int
+    source: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A durable event and its encoded envelope. ``repeated``: it was durable before; not to be published again."""
+
+    envelope: Envelope
+    frame: bytes
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """To the exchange: commit ``changes`` and ``events`` as one, publish, then set ``receipt``."""
+
+    events: tuple[NewEvent, ...]
+    changes: tuple[Change, ...]
+    receipt: Pending[tuple[Published, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """To the store (another thread): one atomic piece of a grouped commit; ``token`` comes back in ``Committed``."""
+
+    token: Publish
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """From the store: outcomes of a group, in order; each a tuple of events, or the error that rolled it back."""
+
+    outcomes: tuple[tuple[Publish, tuple[Published, ...] | BaseException], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """To the store: run ``query`` on its connection in its thread, then call ``deliver`` in the loop's thread."""
+
+    query: Callable[[sqlite3.Connection], Any]
+    receipt: Pending[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """To the exchange: every later event is posted to ``subscriber`` as ``Delivered``."""
+
+    subscriber: pykka.ActorRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """To the exchange: no more."""
+
+    subscriber: pykka.ActorRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """From the exchange: events in order of ``seq``."""
+
+    events: tuple[Published, ...]
