@@ -22,7 +22,7 @@ import pykka
 from pykka.messages import _ActorStop
 
 from actors.messages import Call
-from shimproc.errors import Internal, ShimyardError
+from shimproc.errors import Internal, NotFound, ShimyardError
 from shimproc.loop import LoopLike
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _refuse(envelope: Any) -> None:
 def dead_letter(message: Any) -> None:
     """A message to an actor that is gone: a request is answered, anything else is worth a debug line."""
     if isinstance(message, Call):
-        message.reply.fail(Internal(f"nobody serves {type(message.params).__name__} any more"))
+        message.reply.fail(NotFound(f"what {message.method} asks for is gone"))
     else:
         log.debug("dead letter: %s", type(message).__name__)
 
@@ -117,9 +117,9 @@ def post(ref: pykka.ActorRef[Any], message: Any) -> None:
 
 
 @functools.cache
-def handler_name(message_type: type[Any]) -> str:
+def handler_name(message_name: str) -> str:
     """``TaskExit`` is handled by ``on_task_exit``."""
-    return "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", message_type.__name__).lower()
+    return "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", message_name).lower()
 
 
 class LoopActor(pykka.Actor):
@@ -137,7 +137,7 @@ class LoopActor(pykka.Actor):
 
     def on_receive(self, message: Any) -> None:
         """Hand ``message`` to its handler."""
-        handler = getattr(self, handler_name(type(message)), None)
+        handler = getattr(self, handler_name(type(message).__name__), None)
         try:
             if handler is None:
                 _unhandled(self, message)
@@ -181,4 +181,4 @@ class LoopActor(pykka.Actor):
 
 
 def _unhandled(actor: LoopActor, message: Any) -> NoReturn:
-    raise Internal(f"{type(actor).__name__} has no {handler_name(type(message))}")
+    raise Internal(f"{type(actor).__name__} has no {handler_name(type(message).__name__)}")

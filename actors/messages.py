@@ -14,8 +14,10 @@ from typing import Any, Protocol
 
 import pykka
 
-from actors.records import Envelope
+from actors.records import Envelope, Task
+from actors.store.tasks import TaskRow
 from shimproc.flow import Pending
+from shimproc.messages import Message
 
 
 class Stream(Protocol):
@@ -135,3 +137,82 @@ class Delivered:
     """From the exchange: events in order of ``seq``."""
 
     events: tuple[Published, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShimEvent:
+    """To a task: its shim's event number ``n`` (``shimproc.messages``); journaled there, not yet durable here."""
+
+    n: int
+    event: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ShimGone:
+    """To a task: its shim has ended, asked to or not."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """To the runtime: what ``tasks.get`` and ``tasks.list`` show of a task from now on."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """To the runtime: nothing is left of the task."""
+
+    namespace: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """To the monitor: ``task`` runs since ``started_at`` (ns) and may do so for ``timeout`` seconds."""
+
+    namespace: str
+    id: str
+    task: pykka.ActorRef[Any]
+    started_at: int
+    timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """From the monitor, to a task: its time is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """From the runtime, to a new task whose intent is on disk: make it, as ``tasks.create`` or ``tasks.run`` asks."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """From the daemon's start, to the runtime: the tasks of former daemons; True for a create that is to be undone."""
+
+    rows: tuple[tuple[TaskRow, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """From the runtime, to a task whose create was cut off: nobody was told of it, so let nothing be left."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropContainer:
+    """From a task, to the runtime: the container of a task that is gone is not wanted any more."""
+
+    namespace: str
+    id: str
+    receipt: Pending[None]

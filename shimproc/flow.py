@@ -36,7 +36,7 @@ class Pending(Generic[T]):
     def then(self, callback: Callable[[Pending[T]], None]) -> None:
         """Call ``callback`` with this when it is done, at once if it already is."""
         if self.done:
-            callback(self)
+            self._call(callback)
         else:
             self._waiting.append(callback)
 
@@ -57,7 +57,14 @@ class Pending(Generic[T]):
         self.done, self._result, self._error = True, result, error
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[Pending[T]], None]) -> None:
+        """One waiter's fault must not cost the others their result."""
+        try:
             callback(self)
+        except Exception:
+            log.exception("a callback of a result failed")
 
     def __await__(self) -> Generator[Pending[T], None, T]:
         if not self.done:

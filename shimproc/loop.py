@@ -80,7 +80,7 @@ class Loop:
     def unwatch(self, fd: int) -> None:
         """Forget ``fd``, before it is closed; harmless when it was not watched."""
         if self._watched.pop(fd, None) is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a forked child has closed the shared epoll
                 self._epoll.unregister(fd)
 
     def call_soon(self, callback: Callable[[], None]) -> None:

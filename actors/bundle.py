@@ -1,0 +1,100 @@
+"""A task's bundle: ``STATE/tasks/NAMESPACE/ID`` with config.json, rootfs/, and what its shim keeps there.
+
+A bundle is removed by renaming it hidden first (no identifier begins with a dot), so that one half removed is never
+taken for a task. A rootfs that is still mounted is unmounted, never walked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shimproc import mounts
+from shimproc.errors import AlreadyExists, FailedPrecondition
+
+CONFIG = "config.json"
+ROOTFS = "rootfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Where one incarnation of a task lives."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, state: Path, namespace: str, task_id: str) -> Bundle:
+        """The bundle of a task under the daemon's state folder."""
+        return cls(state / "tasks" / namespace / task_id)
+
+    @property
+    def rootfs(self) -> Path:
+        """Where the rootfs mounts go, in the shim's mount namespace."""
+        return self.path / ROOTFS
+
+    def make(self, spec: Mapping[str, Any], *, mounted: bool) -> None:
+        """Write it. With ``mounted`` the spec's root.path becomes the bundle's rootfs.
+
+        Raises ``AlreadyExists`` when the folder is there: it is never touched then.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o711)
+            self.rootfs.mkdir(mode=0o711)
+        except FileExistsError as error:
+            raise AlreadyExists(f"the bundle {self.path} exists already") from error
+        except OSError as error:
+            raise FailedPrecondition(f"cannot make the bundle {self.path}: {error.strerror}") from error
+        config = with_root(spec, str(self.rootfs)) if mounted else spec
+        write_config(self.path / CONFIG, config)
+
+    def remove(self) -> None:
+        """Remove it, if it is there; whatever dies half-way leaves only a hidden folder (``sweep``)."""
+        hidden = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            mounts.unmount_all(str(self.rootfs))
+            self.path.rename(hidden)
+            _remove_hidden(hidden)
+        with contextlib.suppress(OSError):  # the namespace's folder goes with its last bundle
+            self.path.parent.rmdir()
+
+
+def with_root(spec: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """``spec`` with another root.path; the rest of ``root`` stays."""
+    return {**spec, "root": {**(spec.get("root") or {}), "path": path}}
+
+
+def write_config(path: Path, spec: Mapping[str, Any]) -> None:
+    """Write a config.json that only its owner reads: a spec's environment may hold secrets."""
+    data = json.dumps(spec, separators=(",", ":")).encode()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as config:
+        config.write(data)
+
+
+def sweep(state: Path, known: set[Path]) -> None:
+    """Remove hidden left-overs and bundles that no task is known for."""
+    for folder in _folders(state / "tasks"):
+        for path in _folders(folder):
+            if path.name.startswith("."):
+                _remove_hidden(path)
+            elif path not in known:
+                Bundle(path).remove()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]
+
+
+def _remove_hidden(path: Path) -> None:
+    mounts.unmount_all(str(path / ROOTFS))
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,44 @@
+"""The daemon's two folders and the lock that keeps a second daemon out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from shimproc.errors import FailedPrecondition
+
+LOCK = "daemon.lock"
+MODE = 0o711
+
+
+def prepare(*folders: Path) -> None:
+    """Make each, 0711 as the seed has it; one that exists must be a folder of ours."""
+    for folder in folders:
+        try:
+            folder.mkdir(mode=MODE, parents=True, exist_ok=True)
+            status = folder.stat()
+            if status.st_uid != os.getuid():
+                raise FailedPrecondition(f"{folder} belongs to uid {status.st_uid}; name another with --state or --root")
+            folder.chmod(MODE)
+        except OSError as error:
+            raise FailedPrecondition(f"cannot use the folder {folder}: {error.strerror}") from error
+
+
+def lock(state: Path) -> int:
+    """Take ``STATE/daemon.lock`` for as long as the returned descriptor is open. Comes before any bind.
+
+    (A second bind on an ipc path would silently steal it.)
+    """
+    fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise FailedPrecondition(
+            f"another daemon (pid {holder}) serves {state}; stop it, or name another folder with --state"
+        ) from error
+    os.truncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd

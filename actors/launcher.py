@@ -1,0 +1,191 @@
+"""Makes shims: asks the forkserver to fork one, starting the forkserver when none is there; or in process (``no_shim``)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from actors.shimlink import LocalShim, RemoteShim, ShimLink
+from shimproc import forkserver, shim
+from shimproc.errors import FailedPrecondition, Unavailable, from_map
+from shimproc.flow import Pending
+from shimproc.flow import start as begin
+from shimproc.journal import Journal
+from shimproc.link import Link
+from shimproc.loop import LoopLike
+from shimproc.messages import Fork, request_frame
+from shimproc.reaper import Reaper
+
+log = logging.getLogger(__name__)
+FORKSERVER_LOG = "forkserver.log"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSettings:
+    """``program``: what is run in place of the built-in forkserver module, a path or a name; "" for the built-in."""
+
+    state: Path
+    program: str = ""
+    debug: bool = False
+
+
+class Launcher:
+    """One connection to the forkserver, made when first needed and again when it was lost."""
+
+    def __init__(self, loop: LoopLike, reaper: Reaper, settings: LaunchSettings) -> None:
+        self._loop = loop
+        self._reaper = reaper
+        self._settings = settings
+        self._link: Link | None = None
+        self._connecting: Pending[Link] | None = None
+        self._asked: dict[int, Pending[tuple[int, int]]] = {}
+        self._number = 0
+
+    async def launch(self, bundle: Path, name: str, cgroup: str | None, owner: pykka.ActorRef[Any]) -> ShimLink:
+        """A new shim for ``bundle``, linked to ``owner``. ``Unavailable`` if none can be made."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        request = Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug)
+        try:
+            link = await self._connected()
+            pid, pidfd = await self._ask(link, request, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        made = RemoteShim(self._loop, owner, ours)
+        made.watch(pid, pidfd)
+        return made
+
+    def launch_here(self, bundle: Path, owner: pykka.ActorRef[Any]) -> ShimLink:
+        """The service without a process."""
+        return LocalShim(self._loop, owner, self._reaper, Journal(str(bundle / shim.JOURNAL)))
+
+    def reconnect(self, bundle: Path, owner: pykka.ActorRef[Any]) -> RemoteShim:
+        """A new link to the shim that serves ``bundle``; ``Unavailable`` if there is none."""
+        sock = _connect_in(bundle, shim.SOCKET)
+        try:
+            pid = _peer_pid(sock)
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            sock.close()
+            raise Unavailable(f"the shim of {bundle} has ended") from error
+        made = RemoteShim(self._loop, owner, sock)
+        made.watch(pid, pidfd)
+        return made
+
+    def close(self) -> None:
+        """Let go of the forkserver; it lives on while it has shims."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _ask(self, link: Link, request: Fork, end: socket.socket) -> Pending[tuple[int, int]]:
+        self._number += 1
+        answer: Pending[tuple[int, int]] = Pending()
+        self._asked[self._number] = answer
+        link.send(request_frame(self._number, request), [end.fileno()])
+        return answer
+
+    def _connected(self) -> Pending[Link]:
+        if self._connecting is None:
+            self._connecting = begin(self._connect())
+            self._connecting.then(self._forget_failure)
+        return self._connecting
+
+    def _forget_failure(self, outcome: Pending[Link]) -> None:
+        if outcome.error is not None:
+            self._connecting = None
+
+    async def _connect(self) -> Link:
+        try:
+            sock = _connect_in(self._settings.state, forkserver.SOCKET)
+        except Unavailable:
+            await self._start_forkserver()
+            sock = _connect_in(self._settings.state, forkserver.SOCKET)
+        self._link = Link(self._loop, sock, self._on_message, self._on_close)
+        return self._link
+
+    def _on_message(self, frame: dict[str, Any], fds: list[int]) -> None:
+        answer = self._asked.pop(frame.get("a", 0), None)
+        if answer is not None and "ok" in frame and len(fds) == 1:
+            answer.set((int(frame["ok"]["pid"]), fds[0]))
+            return
+        for fd in fds:
+            os.close(fd)
+        if answer is not None:
+            answer.fail(from_map(frame.get("error") or {}))
+
+    def _on_close(self) -> None:
+        """It ended or was killed: running tasks go on, the next launch starts another."""
+        self._link = self._connecting = None
+        asked, self._asked = self._asked, {}
+        for answer in asked.values():
+            answer.fail(Unavailable("the forkserver ended while it made a shim; try again"))
+
+    async def _start_forkserver(self) -> None:
+        """Spawn it. The process that we spawn ends when the real one, orphaned, in its own session, listens."""
+        argv = [*self._program(), str(self._settings.state)]
+        state = self._settings.state
+        actions: list[Any] = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, str(state / FORKSERVER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        ]
+        ignored = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        pid = os.posix_spawn(
+            argv[0], argv, dict(os.environ), file_actions=actions, setsid=True, setsigdef=ignored, setsigmask=()
+        )
+        ended = await self._reaper.watch(pid)
+        if ended.status != 0:
+            raise Unavailable(
+                f"the forkserver ended with status {ended.status}; {state / FORKSERVER_LOG} may say why",
+                {"command": shlex.join(argv), "exit_status": ended.status},
+            )
+
+    def _program(self) -> list[str]:
+        """The command; ``-P``: nothing is imported from the folder that the daemon happens to stand in."""
+        if not self._settings.program:
+            return [sys.executable, "-P", "-m", "shimproc.forkserver"]
+        found = shutil.which(self._settings.program)
+        if found is None:
+            raise FailedPrecondition(f"shim: {self._settings.program!r} is no program; correct the config's `shim`")
+        return [found]
+
+
+def _connect_in(folder: Path, name: str) -> socket.socket:
+    """Connect to a path socket by way of its folder's descriptor: its whole path may exceed sun_path (unix(7))."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.ExitStack() as undo:
+        undo.callback(sock.close)
+        try:
+            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sock.connect(f"/proc/self/fd/{fd}/{name}")
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise Unavailable(f"nobody serves {folder / name}: {error.strerror}") from error
+        undo.pop_all()
+    return sock
+
+
+def _peer_pid(sock: socket.socket) -> int:
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[:4], sys.byteorder)
+
+
+def _oom_score() -> int:
+    """The shim goes before the daemon when memory ends: the daemon's score + 1."""
+    return min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 1)

@@ -1,0 +1,245 @@
+"""All tasks: the seed's ``linux/runtime.go`` as an actor. Create, get, list and delete; the rest goes to the task itself.
+
+A create is: check, reserve the id, commit the intent, then a task actor makes it. An id that exists is refused before
+anything of the existing task is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from actors.bundle import Bundle
+from actors.catalog import Catalog
+from actors.dispatch import LoopActor, post
+from actors.exchange import ExchangeClient
+from actors.filters import compile_filters
+from actors.messages import Begin, Call, Changed, DropContainer, Removed, Restore, TakeBack, Undo
+from actors.metadata import Metadata
+from actors.methods import METHODS
+from actors.records import Container, Stdio
+from actors.registry import Registry
+from actors.runtimes import Runtimes
+from actors.shape import dump
+from actors.spec import check_stdio
+from actors.store.tasks import PutTask, TaskRow
+from actors.task.actor import TaskActor
+from actors.task.tools import Tools
+from shimproc import flow
+from shimproc.errors import NotFound, ShimyardError, Unimplemented
+from shimproc.flow import Pending
+from shimproc.loop import LoopLike
+
+log = logging.getLogger(__name__)
+Deed = Callable[[Call], Coroutine[Any, Any, Any]]
+_SERVED_BY_TASKS = frozenset(
+    {
+        "tasks.start",
+        "tasks.wait",
+        "tasks.kill",
+        "tasks.stop",
+        "tasks.delete",
+        "tasks.close_io",
+        "tasks.pids",
+        "tasks.shim",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """What the runtime is made of. ``runtimes`` comes later than the rest: probing takes its time."""
+
+    catalog: Catalog
+    registry: Registry
+    exchange: ExchangeClient
+    runtimes: Pending[Runtimes]
+    no_shim: bool
+
+
+class RuntimeActor(LoopActor):
+    """The front end's ``Call``s for namespaces, containers and tasks end up here."""
+
+    def __init__(self, loop: LoopLike, parts: Parts, tools: Callable[[pykka.ActorRef[Any]], Tools]) -> None:
+        super().__init__(loop)
+        self._parts = parts
+        self._registry = parts.registry
+        self._tools = tools(self.actor_ref)
+        metadata = self._metadata = Metadata(parts.catalog, parts.exchange, parts.registry)
+        self._deeds: Mapping[str, Deed] = {
+            "namespaces.create": metadata.create_namespace,
+            "namespaces.update": metadata.update_namespace,
+            "namespaces.list": metadata.list_namespaces,
+            "namespaces.delete": metadata.delete_namespace,
+            "containers.create": metadata.create_container,
+            "containers.get": metadata.get_container,
+            "containers.list": metadata.list_containers,
+            "containers.update": metadata.update_container,
+            "containers.delete": self._delete_container,
+            "tasks.get": self._get_task,
+            "tasks.list": self._list_tasks,
+        }
+
+    def on_call(self, call: Call) -> None:
+        """A checked request; its answer comes when it is done."""
+        if call.method in ("tasks.create", "tasks.run"):
+            make = self._create if call.method == "tasks.create" else self._run
+            flow.start(make(call)).then(lambda outcome: _fail(call, outcome))
+        elif call.method in self._deeds:
+            flow.start(self._deeds[call.method](call)).then(lambda outcome: _answer(call, outcome))
+        elif call.method in _SERVED_BY_TASKS:
+            post(self._registry.ref(call.namespace, call.params.id), call)
+        else:
+            known = "is not served by this version" if call.method in METHODS else "is unknown"
+            raise Unimplemented(f"{call.method} {known}")
+
+    def on_changed(self, message: Changed) -> None:
+        """A task shows itself anew."""
+        entry = self._registry.find(message.task.namespace, message.task.id)
+        if entry is not None:
+            entry.task = message.task
+
+    def on_removed(self, message: Removed) -> None:
+        """Nothing is left of a task; its id is free."""
+        self._registry.remove(message.namespace, message.id)
+
+    def on_drop_container(self, message: DropContainer) -> None:
+        """The container of a ``tasks.run`` goes with its task."""
+        outcome = flow.start(self._drop(message.namespace, message.id))
+        outcome.then(lambda dropped: _hand_on(dropped, message.receipt))
+
+    def on_take_back(self, message: TakeBack) -> None:
+        """The rows that a former daemon left, each handed to a task actor: to be restored, or to be undone."""
+        for row, undo in message.rows:
+            container = self._parts.catalog.find(row.namespace, row.id) or Container(row.id, row.namespace, {})
+            entry = self._registry.reserve(row.namespace, row.id)
+            entry.ref = TaskActor.start(self.loop, self._tools, row, container)
+            post(entry.ref, Undo() if undo else Restore())
+
+    # -- tasks
+
+    async def _create(self, call: Call) -> None:
+        params = call.params
+        if params.checkpoint is not None or params.parent_checkpoint is not None:
+            raise Unimplemented("checkpoint: restoring from a checkpoint is not served by this version; leave it out")
+        container = self._parts.catalog.container(call.namespace, params.id)
+        if params.stdio is not None:
+            check_stdio(params.stdio)
+        self._registry.reserve(call.namespace, params.id)
+        try:
+            row = await self._row(container, params.stdio, {})
+            await self._parts.exchange.publish(changes=(PutTask(row),))
+        except BaseException:
+            self._registry.remove(call.namespace, params.id)
+            raise
+        self._begin(call, row, container)
+
+    async def _run(self, call: Call) -> None:
+        container = self._metadata.propose(call.namespace, call.params)
+        self._parts.catalog.reserve_new(call.namespace, container.id)
+        try:
+            self._registry.reserve(call.namespace, container.id)
+            try:
+                extra = {"run": True, "capture": call.params.capture}
+                row = await self._row(container, None, extra, rm=call.params.rm)
+                await self._metadata.commit(container, PutTask(row))
+            except BaseException:
+                self._registry.remove(call.namespace, container.id)
+                raise
+        finally:
+            self._parts.catalog.release(call.namespace, container.id)
+        self._begin(call, row, container)
+
+    async def _row(
+        self, container: Container, stdio: Stdio | None, extra: Mapping[str, Any], *, rm: bool = False
+    ) -> TaskRow:
+        """The intent: all that a later daemon needs to finish or undo what this one begins."""
+        runtimes = await self._parts.runtimes
+        options = container.runtime.options
+        return TaskRow(
+            namespace=container.namespace,
+            id=container.id,
+            incarnation=secrets.token_hex(8),
+            bundle=str(Bundle.of(self._tools.state, container.namespace, container.id).path),
+            phase="creating",
+            runtime=runtimes.resolve(container.runtime),
+            stdio=dump(stdio or container.stdio),
+            created_at=time.time_ns(),
+            rm=rm,
+            no_shim=self._parts.no_shim if options.no_shim is None else options.no_shim,
+            extra=extra,
+        )
+
+    def _begin(self, call: Call, row: TaskRow, container: Container) -> None:
+        entry = self._registry.find(row.namespace, row.id)
+        assert entry is not None
+        entry.ref = TaskActor.start(self.loop, self._tools, row, container)
+        post(entry.ref, Begin(call))
+
+    async def _get_task(self, call: Call) -> Any:
+        return self._registry.get(call.namespace, call.params.id)
+
+    async def _list_tasks(self, call: Call) -> Mapping[str, Any]:
+        filters = call.params.filters or ()
+        matches = compile_filters(filters)
+        found = []
+        for task in self._registry.all(call.namespace):
+            shown = dump(task)
+            if not filters or matches(shown | self._labels(task.namespace, task.id)):
+                found.append(shown)
+        return {"tasks": found}
+
+    def _labels(self, namespace: str, container_id: str) -> Mapping[str, Any]:
+        """Tasks are filtered by their container's labels, too."""
+        try:
+            return {"labels": self._parts.catalog.container(namespace, container_id).labels}
+        except NotFound:
+            return {}
+
+    async def _delete_container(self, call: Call) -> Mapping[str, Any]:
+        await self._drop(call.namespace, call.params.id)
+        return {}
+
+    async def _drop(self, namespace: str, container_id: str) -> None:
+        """The container, then its logs: files without a record are only waste, a record without its logs would lie."""
+        await self._metadata.drop(namespace, container_id)
+        logs = self._tools.log_path(namespace, container_id).parent
+        await self._tools.disk.do(lambda: _remove_logs(logs))
+
+
+def _remove_logs(folder: Path) -> None:
+    """Remove a container's folder of logs, and its namespace's when that was the last."""
+    if folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
+def _answer(call: Call, outcome: Pending[Any]) -> None:
+    if outcome.error is None:
+        call.reply.ok(outcome.result())
+    else:
+        _fail(call, outcome)
+
+
+def _fail(call: Call, outcome: Pending[Any]) -> None:
+    if outcome.error is not None:
+        if not isinstance(outcome.error, ShimyardError):
+            log.error("%s failed", call.method, exc_info=outcome.error)
+        call.reply.fail(outcome.error)
+
+
+def _hand_on(outcome: Pending[Any], receipt: Pending[None]) -> None:
+    if outcome.error is None:
+        receipt.set(None)
+    else:
+        receipt.fail(outcome.error)

@@ -1,0 +1,68 @@
+"""What a shim's events mean: the lifecycle event that the world is told, and the change of the metadata beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from actors.messages import Change, NewEvent
+from actors.records import Container, Stdio
+from actors.shape import dump
+from actors.store.events import ForgetSource
+from actors.store.tasks import DropTask, PutTask, TaskRow
+from shimproc.messages import Created, Deleted, Exited, Message, Started
+
+CREATED = "created"
+
+
+def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tuple[NewEvent, ...], tuple[Change, ...]]:
+    """The events and changes for a shim's event; none where it is nobody else's business."""
+    match event:
+        case Created():
+            body = {
+                "container_id": row.id,
+                "bundle": row.bundle,
+                "rootfs": [dump(mount) for mount in container.rootfs],
+                "io": dump(Stdio(**row.stdio)),
+                "checkpoint": "",
+                "pid": event.pid,
+            }
+            made = dataclasses.replace(row, phase=CREATED)
+            return (_event(row, n, "create", body, event.at),), (PutTask(made),)
+        case Started():
+            return (_event(row, n, "start", {"container_id": row.id, "pid": event.pid}, event.at),), ()
+        case Exited():
+            return (_event(row, n, "exit", _exit_body(row, event), event.at),), ()
+        case Deleted():
+            body = {
+                "container_id": row.id,
+                "id": row.id,
+                "pid": event.pid,
+                "exit_status": event.status,
+                "exited_at": event.exited_at,
+            }
+            changes = (DropTask(row.namespace, row.id), ForgetSource(row.incarnation))
+            return (_event(row, n, "delete", body, event.at),), changes
+    return (), ()
+
+
+def shim_lost(row: TaskRow, shim_pid: int) -> NewEvent:
+    """A shim ended that nobody had asked to."""
+    body = {"container_id": row.id, "shim_pid": shim_pid}
+    return NewEvent(row.namespace, "/tasks/shim-lost", "TaskShimLost", body, time.time_ns())
+
+
+def _exit_body(row: TaskRow, event: Exited) -> dict[str, Any]:
+    body = {
+        "container_id": row.id,
+        "id": event.process or row.id,
+        "pid": event.pid,
+        "exit_status": event.status,
+        "exited_at": event.at,
+    }
+    return body | ({"reason": event.reason} if event.reason else {})
+
+
+def _event(row: TaskRow, n: int, kind: str, body: dict[str, Any], at: int) -> NewEvent:
+    return NewEvent(row.namespace, f"/tasks/{kind}", f"Task{kind.capitalize()}", body, at, (row.incarnation, n))

@@ -1,0 +1,146 @@
+"""The deeds of a task that take several steps: make, stop, delete. Each is read from top to bottom.
+
+Every step may be the last that this process does: the intent (the task's row) is committed by the runtime before
+``make`` begins, and the next daemon finishes or undoes what it finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from actors.bundle import Bundle
+from actors.records import Container
+from actors.shape import dump
+from actors.shimlink import ShimLink
+from actors.store.events import ForgetSource
+from actors.store.tasks import DropTask, TaskRow
+from actors.task.progress import Progress
+from actors.task.tools import Tools
+from shimproc.errors import ShimyardError
+from shimproc.loop import LoopLike
+from shimproc.messages import Create, Delete
+
+log = logging.getLogger(__name__)
+SHIM_END_SECONDS = 5.0
+
+
+class Life:
+    """One incarnation's bundle and shim.
+
+    Parameters
+    ----------
+    owner : the task actor; its shim's events and death are posted there.
+    """
+
+    def __init__(self, tools: Tools, row: TaskRow, container: Container, owner: pykka.ActorRef[Any]) -> None:
+        self._tools = tools
+        self._row = row
+        self._container = container
+        self._owner = owner
+        self._bundle = Bundle(Path(row.bundle))
+        self.shim: ShimLink | None = None
+        self.ending = False
+        self.removed = False
+
+    async def make(self, progress: Progress) -> None:
+        """Bundle, shim, and the shim's create; done when TaskCreate is durable. A failure leaves nothing."""
+        bundle_made = False
+        try:
+            mounted = bool(self._container.rootfs)
+            await self._tools.disk.do(lambda: self._prepare(mounted=mounted))
+            bundle_made = True
+            self.shim = await self._launch()
+            answer = await self.shim.call(self._create_request())
+            await progress.until(answer.n)
+        except BaseException:
+            progress.mute()
+            await self._unmake(bundle_made=bundle_made)
+            raise
+
+    async def remove(self, loop: LoopLike) -> None:
+        """What is left once the shim has deleted the task: itself, then the bundle."""
+        self.ending = True
+        if self.shim is not None:
+            await self._end_shim(self.shim, loop)
+        await self._tools.disk.do(self._bundle.remove)
+        self.removed = True
+
+    def reconnect(self) -> ShimLink:
+        """A link to the shim that a former daemon made; ``Unavailable`` if it has ended."""
+        self.shim = self._tools.launcher.reconnect(self._bundle.path, self._owner)
+        return self.shim
+
+    async def undo(self, loop: LoopLike) -> None:
+        """What a former daemon had begun and not finished: a create that nobody was told of."""
+        try:
+            shim = self.reconnect()
+            await self._delete_quietly(shim)
+            await self._end_shim(shim, loop)
+        except ShimyardError:
+            log.debug("no shim had been made for %s", self._row.id)
+        await self._tools.disk.do(self._bundle.remove)
+        await self._drop_row()
+
+    async def _launch(self) -> ShimLink:
+        if self._row.no_shim:
+            return self._tools.launcher.launch_here(self._bundle.path, self._owner)
+        cgroup = self._row.runtime["options"].get("shim_cgroup")
+        return await self._tools.launcher.launch(self._bundle.path, self._row.id, cgroup, self._owner)
+
+    def _create_request(self) -> Create:
+        row = self._row
+        log_path = self._tools.log_path(row.namespace, row.id)
+        return Create(
+            runtime_id=f"{row.id}-{row.incarnation}",
+            bundle=row.bundle,
+            runtime=row.runtime,
+            stdio=row.stdio,
+            mounts=tuple(dump(mount) for mount in self._container.rootfs),
+            log={
+                "path": str(log_path),
+                "max_size": self._tools.logs.max_size,
+                "max_files": self._tools.logs.max_files,
+            },
+            capture=row.extra.get("capture"),
+        )
+
+    def _prepare(self, *, mounted: bool) -> None:
+        if "log:" in (self._row.stdio["stdout"], self._row.stdio["stderr"]):
+            log_path = self._tools.log_path(self._row.namespace, self._row.id)
+            log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._bundle.make(self._container.spec, mounted=mounted)
+
+    async def _unmake(self, *, bundle_made: bool) -> None:
+        self.ending = self.removed = True
+        if self.shim is not None:
+            await self._delete_quietly(self.shim)
+            self.shim.close()
+            await self.shim.gone
+        if bundle_made:
+            await self._tools.disk.do(self._bundle.remove)
+        await self._drop_row()
+
+    async def _delete_quietly(self, shim: ShimLink) -> None:
+        try:
+            await shim.call(Delete(force=True))
+        except ShimyardError as error:
+            log.warning("undo of %s: %s", self._row.id, error)
+
+    async def _drop_row(self) -> None:
+        row = self._row
+        changes = (DropTask(row.namespace, row.id), ForgetSource(row.incarnation))
+        try:
+            await self._tools.exchange.publish(changes=changes)
+        except ShimyardError as error:  # a full disk: the row says "creating", and the next daemon undoes it
+            log.error("the row of %s stays until the next start: %s", row.id, error)
+
+    async def _end_shim(self, shim: ShimLink, loop: LoopLike) -> None:
+        """The shim of a deleted task ends when its link is closed; it is proved gone before its bundle is."""
+        timer = loop.call_later(SHIM_END_SECONDS, shim.kill)
+        shim.close()
+        await shim.gone
+        timer.cancel()

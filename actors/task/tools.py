@@ -1,0 +1,39 @@
+"""What every task actor is given: the ways to the rest of the daemon, and the folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pykka
+
+from actors.disk import Disk
+from actors.exchange import ExchangeClient
+from actors.launcher import Launcher
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """Rotation of ``log:`` output: bytes of a file, number of files."""
+
+    max_size: int
+    max_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Shared by all tasks; no task knows another by it."""
+
+    state: Path
+    root: Path
+    logs: LogLimits
+    exchange: ExchangeClient
+    launcher: Launcher
+    disk: Disk
+    runtime: pykka.ActorRef[Any]
+    monitor: pykka.ActorRef[Any]
+
+    def log_path(self, namespace: str, container_id: str) -> Path:
+        """Where the managed log of a container's init is kept."""
+        return self.root / "logs" / namespace / container_id / "log"

@@ -1,0 +1,56 @@
+"""What is known of a task, and how clients see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from actors.records import Exit, RunResult, Runtime, RuntimeOptions, Stdio, Task
+from actors.store.tasks import TaskRow
+from shimproc.flow import Pending
+from shimproc.messages import Exited
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the durable events have told so far. Only the task's own actor changes it."""
+
+    pid: int = 0
+    shim_pid: int = 0
+    shim: str = "alive"
+    started_at: int | None = None
+    exited: Exited | None = None
+    exit: Pending[Exit] = field(default_factory=Pending)
+
+    def end(self, task_id: str, event: Exited) -> None:
+        """The process has ended."""
+        self.exited = event
+        self.exit.set(Exit(task_id, event.pid, event.status, event.at, event.reason))
+
+
+def view(row: TaskRow, status: str, facts: Facts) -> Task:
+    """The Task record of API.md section 3."""
+    exited = facts.exited
+    return Task(
+        id=row.id,
+        namespace=row.namespace,
+        status=status,
+        pid=facts.pid,
+        exit_status=exited.status if exited else None,
+        exited_at=exited.at if exited else None,
+        created_at=row.created_at,
+        started_at=facts.started_at,
+        stdio=Stdio(**row.stdio),
+        bundle=row.bundle,
+        runtime=Runtime(row.runtime["name"], RuntimeOptions(**row.runtime["options"])),
+        shim_pid=facts.shim_pid,
+        shim=facts.shim,
+    )
+
+
+def run_result(task: Task, facts: Facts, *, captured: bool) -> RunResult:
+    """What ``tasks.run`` with ``wait`` answers once the task has ended."""
+    ended = facts.exit.result()
+    if not captured or facts.exited is None:
+        return RunResult(task, ended)
+    exited = facts.exited
+    return RunResult(task, ended, exited.stdout or b"", exited.stderr or b"", bool(exited.truncated))

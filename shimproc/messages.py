@@ -1,0 +1,219 @@
+"""What daemon, forkserver and shim say to each other; each is one CBOR frame (``shimproc.wire``).
+
+    daemon -> shim        {"q": number, "verb": "start", ...fields}          a request
+                          {"ack": n}                                         all events up to n are durable
+    shim   -> daemon      {"a": number, "n": last event, "ok": {...}}        its answer; it may be relied on
+                          {"a": number, "n": last event, "error": {...}}     once event n is durable
+                          {"n": n, "event": {"kind": "exited", ...fields}}   an event, numbered per shim from 1
+    daemon -> forkserver  {"q": number, "verb": "fork", ...fields} + 1 fd    the shim's end of its first link
+    forkserver -> daemon  {"a": number, "ok": {"pid"}} + 1 fd                a pidfd of the new shim
+                          {"shim": pid, "status": wait status}               a shim has ended
+
+An event is in the shim's journal before it is sent, and is sent again on each new link until it is acked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+from shimproc.errors import InvalidArgument
+
+M = TypeVar("M", bound="Message")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of requests and events: fields are plain data, as CBOR has it."""
+
+    tag: ClassVar[str]
+
+    def to_map(self) -> dict[str, Any]:
+        """The fields as a map."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_map(cls: type[M], values: Mapping[str, Any]) -> M:
+        """The message; fields of a later version are ignored, missing ones are ``InvalidArgument``."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise InvalidArgument(f"{cls.tag}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Fork(Message):
+    """Make a shim for ``bundle``."""
+
+    tag: ClassVar[str] = "fork"
+    bundle: str
+    name: str
+    cgroup: str | None = None
+    oom_score_adj: int | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Create(Message):
+    """Make the task: mounts, stdio, and its init held before the user's program.
+
+    ``runtime``: {name, command, root, options}; ``runtime_id``: the id that the OCI runtime knows it by, unique on the
+    host; ``log``: {path, max_size, max_files}; ``capture``: bytes of each stream to keep.
+    """
+
+    tag: ClassVar[str] = "create"
+    runtime_id: str
+    bundle: str
+    runtime: Mapping[str, Any]
+    stdio: Mapping[str, Any]
+    mounts: tuple[Mapping[str, Any], ...]
+    log: Mapping[str, Any]
+    capture: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Message):
+    """Let the process go. ``process`` is "" for init, else an exec's id; so in all that follow."""
+
+    tag: ClassVar[str] = "start"
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Message):
+    """Send a signal; ``reason`` becomes the exit's reason if the process dies of it."""
+
+    tag: ClassVar[str] = "kill"
+    signal: int
+    all: bool = False
+    process: str = ""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Message):
+    """Remove the task; with ``force`` whatever its state, killing first."""
+
+    tag: ClassVar[str] = "delete"
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseIO(Message):
+    """Close the process's stdin."""
+
+    tag: ClassVar[str] = "close_io"
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pids(Message):
+    """Which processes the task has now."""
+
+    tag: ClassVar[str] = "pids"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """The first request on a link made later: replays what is not acked after ``acked``."""
+
+    tag: ClassVar[str] = "hello"
+    acked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(Message):
+    """The task is deleted and everything acked: the shim ends."""
+
+    tag: ClassVar[str] = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Created(Message):
+    """Init exists and is held."""
+
+    tag: ClassVar[str] = "created"
+    at: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Message):
+    """The process runs the user's program."""
+
+    tag: ClassVar[str] = "started"
+    at: int
+    pid: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed(Message):
+    """The user's program could not be started; the process is gone, and that is no exit of it."""
+
+    tag: ClassVar[str] = "start_failed"
+    at: int
+    pid: int
+    status: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited(Message):
+    """The process has ended; ``at`` is when. ``stdout`` and ``stderr`` are what was captured, if asked for."""
+
+    tag: ClassVar[str] = "exited"
+    at: int
+    pid: int
+    status: int
+    process: str = ""
+    reason: str | None = None
+    stdout: bytes | None = None
+    stderr: bytes | None = None
+    truncated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted(Message):
+    """Nothing is left of the process but this record."""
+
+    tag: ClassVar[str] = "deleted"
+    at: int
+    pid: int
+    status: int
+    exited_at: int
+    process: str = ""
+
+
+REQUESTS: Mapping[str, type[Message]] = {
+    cls.tag: cls for cls in (Fork, Create, Start, Kill, Delete, CloseIO, Pids, Hello, Shutdown)
+}
+EVENTS: Mapping[str, type[Message]] = {cls.tag: cls for cls in (Created, Started, StartFailed, Exited, Deleted)}
+
+
+def request_frame(number: int, request: Message) -> dict[str, Any]:
+    """The map of a request."""
+    return {"q": number, "verb": request.tag, **request.to_map()}
+
+
+def request_of(frame: Mapping[str, Any]) -> Message:
+    """The request in a map; ``InvalidArgument`` for an unknown verb."""
+    cls = REQUESTS.get(str(frame.get("verb")))
+    if cls is None:
+        raise InvalidArgument(f"unknown verb {frame.get('verb')!r}")
+    return cls.from_map(frame)
+
+
+def event_map(event: Message) -> dict[str, Any]:
+    """The map of an event, as journals and frames carry it; what is None is left out."""
+    return {"kind": event.tag, **{name: value for name, value in event.to_map().items() if value is not None}}
+
+
+def event_of(values: Mapping[str, Any]) -> Message:
+    """The event in a map; ``InvalidArgument`` for an unknown kind."""
+    cls = EVENTS.get(str(values.get("kind")))
+    if cls is None:
+        raise InvalidArgument(f"unknown event {values.get('kind')!r}")
+    return cls.from_map(values)

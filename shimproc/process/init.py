@@ -1,0 +1,225 @@
+"""A task's init in its shim: what is done when, and what is undone when it fails.
+
+The order that everything relies on: created < started < exited < deleted, each journaled before it is told, and the
+exit only after everything that the process wrote has been read (to EAGAIN: an orphan holding the pipe delays nothing).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shimproc import mounts
+from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
+from shimproc.flow import Pending
+from shimproc.io.stdio import LogSettings, ProcessIO, open_stdio
+from shimproc.loop import LoopLike
+from shimproc.messages import Create, Created, Deleted, Exited, Kill, Message, Started, StartFailed
+from shimproc.process.states import InitState, New, Starting
+from shimproc.reaper import Exited as Reaped
+from shimproc.reaper import Reaper
+from shimproc.runtimes.backend import Backend
+from shimproc.runtimes.choose import backend_of
+
+log = logging.getLogger(__name__)
+FLUSH_SECONDS = 10.0
+_EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a process needs of the shim around it. ``emit`` journals an event, then sends it."""
+
+    loop: LoopLike
+    reaper: Reaper
+    emit: Callable[[Message], None]
+
+
+class Init:
+    """The task's first process, from its mounts to its deletion."""
+
+    def __init__(self, host: Host, request: Create) -> None:
+        self._host = host
+        self._request = request
+        self._rootfs = os.path.join(request.bundle, "rootfs")  # noqa: PTH118 - pathlib costs the shim memory
+        self._state: InitState = New()
+        self._backend: Backend | None = None
+        self._io: ProcessIO | None = None
+        self._reaped: Reaped | None = None
+        self._reason: str | None = None
+        self._ended: Pending[None] = Pending()
+        self._settled: Pending[None] = Pending()
+        self._settled.set(None)
+        self.pid = 0
+        self.status: int | None = None
+        self.exited_at = 0
+
+    @property
+    def state(self) -> str:
+        """The state's name."""
+        return self._state.name
+
+    async def create(self) -> dict[str, int]:
+        """Mounts, stdio, and the runtime's create; a failure leaves nothing of them."""
+        self._state = self._state.create()()
+        self._settled = Pending()
+        try:
+            mounts.mount_all(self._request.mounts, self._rootfs)
+            logs = LogSettings(**self._request.log)
+            self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._request.capture)
+            self._backend = backend_of(self._request, self._host.reaper)
+            with self._host.reaper.expecting():
+                self.pid = await self._backend.create(self._io.child)
+                self._host.reaper.watch(self.pid).then(self._on_reaped)
+        except BaseException:
+            await self._undo_create()
+            raise
+        finally:
+            if self._io is not None:
+                self._io.close_child()
+            self._settled.set(None)
+        self._state = self._state.created()()
+        self._host.emit(Created(at=time.time_ns(), pid=self.pid))
+        self._end_if_reaped()
+        return {"pid": self.pid}
+
+    async def start(self) -> dict[str, int]:
+        """Let init go. A program that cannot be started leaves a stopped task without an exit event."""
+        self._state = self._state.start()()
+        self._settled = Pending()
+        assert self._backend is not None
+        try:
+            await self._backend.start()
+        except ShimyardError as error:
+            self._state = self._state.unstarted()()
+            status = _EXEC_STATUS.get(str(error.details.get("kind")))
+            if status is not None:
+                self._start_failed(status)
+            self._end_if_reaped()
+            raise
+        else:
+            self._state = self._state.started()()
+            self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+            self._end_if_reaped()
+        finally:
+            self._settled.set(None)
+        return {"pid": self.pid}
+
+    def kill(self, request: Kill) -> dict[str, int]:
+        """Send a signal by pidfd, without a fork."""
+        self._state.kill()
+        assert self._backend is not None
+        if self._reaped is not None:
+            self._state.over()
+        if request.reason is not None:
+            self._reason = request.reason
+        if request.all:
+            self._backend.signal_all(request.signal)
+        else:
+            self._host.reaper.send(self.pid, signal.Signals(request.signal))
+        return {}
+
+    async def delete(self, *, force: bool) -> dict[str, int]:
+        """Kill if need be, and remove all that the runtime and we keep; the exit is told before."""
+        if force:
+            await self._settled
+        before = self._state
+        self._state = (before.force_delete() if force else before.delete())()
+        if before.name == self._state.name:
+            return self._record()
+        try:
+            await self._remove()
+        except BaseException:
+            self._state = self._state.undeleted()()
+            raise
+        self._state = self._state.deleted()()
+        self._host.emit(
+            Deleted(at=time.time_ns(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
+        )
+        return self._record()
+
+    def close_stdin(self) -> dict[str, int]:
+        """Close our end of init's stdin."""
+        if self._io is None:
+            raise FailedPrecondition("the task has no stdin")
+        self._io.close_stdin()
+        return {}
+
+    def pids(self) -> list[int]:
+        """Every process of the container now."""
+        if self._backend is None or self._ended.done:
+            raise NotFound("the task has already exited")
+        return self._backend.pids()
+
+    def _record(self) -> dict[str, int]:
+        return {"pid": self.pid, "exit_status": self.status or 0, "exited_at": self.exited_at}
+
+    async def _remove(self) -> None:
+        if self.pid and not self._ended.done:
+            self._slay()
+            await self._ended
+        if self._backend is not None:
+            await self._backend.delete(force=True)
+        if self._io is not None:
+            await self._flushed(self._io)
+            self._io.abandon()
+        mounts.unmount_all(self._rootfs)
+
+    def _slay(self) -> None:
+        try:
+            self._host.reaper.send(self.pid, signal.SIGKILL)
+        except NotFound:  # it ended by itself; its exit is on the way
+            log.debug("init %d had ended before it was killed", self.pid)
+
+    async def _flushed(self, io: ProcessIO) -> None:
+        """Wait for a slow reader of the output, but not for ever."""
+        timer = self._host.loop.call_later(FLUSH_SECONDS, lambda: io.flushed.set(None))
+        await io.flushed
+        timer.cancel()
+
+    async def _undo_create(self) -> None:
+        if self._backend is not None:
+            try:
+                await self._backend.delete(force=True)
+            except ShimyardError as error:
+                log.warning("undo of create: %s", error)
+        if self._io is not None:
+            self._io.abandon()
+        mounts.unmount_all(self._rootfs)
+        self._state = New()
+
+    def _start_failed(self, status: int) -> None:
+        assert self._io is not None
+        self._reaped = None
+        self._state = self._state.exited()()
+        self.status, self.exited_at, self._reason = status, time.time_ns(), "start-failed"
+        self._io.finish()
+        self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status))
+        self._ended.set(None)
+
+    def _on_reaped(self, outcome: Pending[Reaped]) -> None:
+        if self._ended.done:  # the start had failed: this death is no exit
+            return
+        self._reaped = outcome.result()
+        self._end_if_reaped()
+
+    def _end_if_reaped(self) -> None:
+        """The exit, once init is reaped, and never between start and its event (the exit would overtake it)."""
+        reaped = self._reaped
+        if reaped is None or self._ended.done or isinstance(self._state, Starting) or self.state == "creating":
+            return
+        assert self._backend is not None
+        assert self._io is not None
+        self._state = self._state.exited()()
+        self.status, self.exited_at = reaped.status, reaped.at
+        self._backend.kill_leftovers()
+        self._io.finish()
+        captured = self._io.captured() or {}
+        self._host.emit(
+            Exited(at=reaped.at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
+        )
+        self._ended.set(None)

@@ -1,0 +1,120 @@
+"""The shim process: one task's parent. Forked by the forkserver, one thread, no zmq, no asyncio.
+
+It is its session's leader, a subreaper (init and orphans become its children), has a mount namespace of its own (what
+it mounts goes with it) and serves ``shim.sock`` in the bundle to peers of its own uid or root. Its first link is a
+socket that the daemon made, so nobody waits for the path socket to appear.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+
+from shimproc import linux, mounts
+from shimproc.journal import Journal
+from shimproc.link import Link
+from shimproc.loop import READ, Loop
+from shimproc.messages import Fork
+from shimproc.reaper import Reaper
+from shimproc.service import Service
+
+log = logging.getLogger(__name__)
+SOCKET = "shim.sock"
+JOURNAL = "journal"
+LOG = "shim.log"
+
+
+class Shim:
+    """Wires loop, reaper, journal, service and links."""
+
+    def __init__(self, request: Fork, first: socket.socket) -> None:
+        self._loop = Loop()
+        reaper = Reaper(self._loop)
+        self._loop.on_signal(signal.SIGCHLD, reaper.sweep)
+        self._service = Service(self._loop, reaper, Journal(os.path.join(request.bundle, JOURNAL)), self._loop.stop)  # noqa: PTH118
+        self._link: Link | None = None
+        self._listener = _listen()
+        self._loop.watch(self._listener.fileno(), READ, self._on_connection)
+        self._adopt(first)
+
+    def run(self) -> None:
+        """Serve until the task is deleted."""
+        self._loop.run()
+
+    def _on_connection(self, _: int) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:
+            return
+        _, uid, _ = linux.peer_credentials(sock)
+        if uid not in (0, os.getuid()):
+            log.warning("uid %d was refused", uid)
+            sock.close()
+            return
+        self._adopt(sock)
+
+    def _adopt(self, sock: socket.socket) -> None:
+        """The newest link is the daemon's: an older one belongs to a daemon that is gone."""
+        if self._link is not None:
+            self._link.close()
+        self._link = Link(self._loop, sock, lambda frame, _: self._service.receive(frame), self._on_close)
+        self._service.attach(self._link.send)
+
+    def _on_close(self) -> None:
+        self._link = None
+        self._service.detach()
+
+
+def main(request: Fork, first: socket.socket) -> None:
+    """The life of a shim, in the forked child; returns when it is over. Everything else is closed already."""
+    os.setsid()
+    os.umask(0o022)
+    _settle_signals()
+    linux.set_child_subreaper()
+    with contextlib.suppress(OSError):
+        linux.set_name(f"shim:{request.name}"[:15])
+    _join_cgroup(request.cgroup)
+    _adjust_oom(request.oom_score_adj)
+    mounts.private_namespace()
+    os.chdir(request.bundle)
+    if request.debug:
+        logging.basicConfig(filename=LOG, level=logging.DEBUG, force=True, format="%(asctime)s %(name)s %(message)s")
+    Shim(request, first).run()
+
+
+def _settle_signals() -> None:
+    """A shim ends when its task is deleted, by nothing less than SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _listen() -> socket.socket:
+    """Bind by a relative name: a bundle's path may be longer than the 107 bytes of sun_path (unix(7))."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET)  # noqa: PTH108 - pathlib costs the shim memory
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(SOCKET)
+    finally:
+        os.umask(mask)
+    listener.listen(8)
+    listener.setblocking(False)
+    return listener
+
+
+def _join_cgroup(path: str | None) -> None:
+    if path is None:
+        return
+    with open(os.path.join(path, "cgroup.procs"), "w") as procs:  # noqa: PTH118, PTH123
+        procs.write("0")
+
+
+def _adjust_oom(score: int | None) -> None:
+    if score is None:
+        return
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adj:  # noqa: PTH123
+        adj.write(str(score))
