@@ -1,0 +1,162 @@
+"""What is checked of a container before anything touches the disk: its OCI spec, mounts, stdio, labels, times, signals.
+
+The spec is not rewritten and unknown keys of it are not refused (runtime-spec, "Extensibility"): only what every
+container needs, and what would do harm on its way to the runtime.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping
+from typing import Any, Final
+
+from actors.methods import ContainerCreate, TaskRun
+from actors.records import Mount, Stdio
+from shimproc.errors import InvalidArgument
+from shimproc.io.stdio import parse_uri
+
+MAX_DEPTH: Final = 64
+MAX_CAPTURE: Final = 8 << 20
+MAX_LABEL: Final = 4096
+POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
+_LAST_ID: Final = 2**32 - 2
+
+
+def check_container(params: ContainerCreate | TaskRun) -> None:
+    """All of a container's params; ``InvalidArgument`` names the first that is wrong."""
+    check_spec(params.spec)
+    for index, mount in enumerate(params.rootfs):
+        _check_mount(mount, f"rootfs[{index}]")
+    check_stdio(params.stdio)
+    check_labels(params.labels)
+    _check_runtime(params.runtime.name)
+    if params.timeout is not None:
+        _check_seconds(params.timeout, "timeout", above_zero=True)
+    if params.stop is not None:
+        parse_signal(params.stop.signal, "stop.signal")
+        _check_seconds(params.stop.grace, "stop.grace")
+    if params.restart is not None and params.restart.policy not in POLICIES:
+        raise InvalidArgument(f"restart.policy: {params.restart.policy!r} is none of {', '.join(POLICIES)}")
+    capture = getattr(params, "capture", None)
+    if capture is not None and not 0 <= capture <= MAX_CAPTURE:
+        raise InvalidArgument(f"capture: {capture} is not within 0 and {MAX_CAPTURE} bytes; use log: for more")
+    if capture is not None and isinstance(params, TaskRun) and not params.wait:
+        raise InvalidArgument("capture: it needs wait, whose reply carries the output")
+
+
+def check_spec(spec: Mapping[str, Any], field: str = "spec") -> None:
+    """An OCI runtime-spec config, as far as it matters here; ``InvalidArgument`` names the field."""
+    check_plain(spec, field)
+    version = spec.get("ociVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise InvalidArgument(f'{field}.ociVersion: expected a version 1.x as text, such as "1.0.2", got {version!r}')
+    process = spec.get("process")
+    if not isinstance(process, Mapping):
+        raise InvalidArgument(f"{field}.process: expected a map with args and cwd")
+    _check_process(process, f"{field}.process")
+    root = spec.get("root")
+    if root is not None and not (isinstance(root, Mapping) and isinstance(root.get("path"), str)):
+        raise InvalidArgument(f"{field}.root: expected a map with path, a text")
+    for name, kind, what in (("mounts", list, "a list"), ("linux", Mapping, "a map"), ("hostname", str, "text")):
+        if name in spec and spec[name] is not None and not isinstance(spec[name], kind):
+            raise InvalidArgument(f"{field}.{name}: expected {what}")
+    for index, mount in enumerate(spec.get("mounts") or ()):
+        if not isinstance(mount, Mapping) or not isinstance(mount.get("destination"), str):
+            raise InvalidArgument(f"{field}.mounts[{index}]: expected a map with destination, a text")
+
+
+def check_plain(value: Any, field: str, depth: int = 0) -> None:
+    """Only what JSON has: maps with text keys, lists, texts, finite numbers, booleans, null; not too deep."""
+    if depth > MAX_DEPTH:
+        raise InvalidArgument(f"{field[:200]}: nested deeper than {MAX_DEPTH}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidArgument(f"{field[:200]}: its key {key!r} is no text")
+            check_plain(item, f"{field}.{key}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            check_plain(item, f"{field}[{index}]", depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidArgument(f"{field[:200]}: {value} is no finite number")
+    elif value is not None and not isinstance(value, (str, int, float, bool)):
+        raise InvalidArgument(f"{field[:200]}: {type(value).__name__} has no place in JSON")
+
+
+def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Labels, none for None; ``InvalidArgument`` for one that is too long."""
+    for key, value in (labels or {}).items():
+        if not key or len(key) + len(value) > MAX_LABEL:
+            raise InvalidArgument(f"labels.{key[:80]}: a key is not empty, and key and value have at most {MAX_LABEL} characters")
+    return dict(labels or {})
+
+
+def check_stdio(stdio: Stdio, field: str = "stdio") -> None:
+    """``InvalidArgument`` names the stream."""
+    for name in ("stdin", "stdout", "stderr"):
+        parse_uri(getattr(stdio, name), f"{field}.{name}")
+    if stdio.terminal and stdio.stderr:
+        raise InvalidArgument(f"{field}.stderr: with terminal there is no stderr; leave it empty")
+
+
+def parse_signal(value: int | str, field: str) -> int:
+    """``SIGTERM``, ``TERM``, ``"15"`` or 15 -> 15; ``InvalidArgument`` otherwise."""
+    if isinstance(value, str) and not value.isdecimal():
+        name = value.upper()
+        known = signal.Signals.__members__.get(name if name.startswith("SIG") else f"SIG{name}")
+        if known is None:
+            raise InvalidArgument(f"{field}: {value!r} is no signal; write a name such as SIGTERM, or a number")
+        return int(known)
+    number = int(value)
+    if not 1 <= number <= signal.SIGRTMAX:
+        raise InvalidArgument(f"{field}: {number} is no signal: they go from 1 to {int(signal.SIGRTMAX)}")
+    return number
+
+
+def _check_process(process: Mapping[str, Any], field: str) -> None:
+    args = process.get("args")
+    if not isinstance(args, (list, tuple)) or not args or not all(isinstance(arg, str) for arg in args):
+        raise InvalidArgument(f"{field}.args: expected a list of at least one text, the program first")
+    if not args[0] or any("\0" in arg for arg in args):
+        raise InvalidArgument(f"{field}.args: the program's name is not empty, and no argument has a NUL")
+    cwd = process.get("cwd")
+    if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd:
+        raise InvalidArgument(f'{field}.cwd: expected an absolute path, such as "/", got {cwd!r}')
+    for index, entry in enumerate(process.get("env") or ()):
+        if not isinstance(entry, str) or "=" not in entry[1:] or "\0" in entry:
+            raise InvalidArgument(f"{field}.env[{index}]: expected NAME=value, got {entry!r}")
+    _check_user(process.get("user"), f"{field}.user")
+    for index, limit in enumerate(process.get("rlimits") or ()):
+        whole = isinstance(limit, Mapping) and isinstance(limit.get("type"), str)
+        if not whole or not all(isinstance(limit.get(name), int) for name in ("soft", "hard")):
+            raise InvalidArgument(f"{field}.rlimits[{index}]: expected {{type: text, soft: integer, hard: integer}}")
+
+
+def _check_user(user: Any, field: str) -> None:
+    if user is None:
+        return
+    if not isinstance(user, Mapping):
+        raise InvalidArgument(f"{field}: expected a map with uid and gid")
+    for name in ("uid", "gid"):
+        number = user.get(name, 0)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _LAST_ID:
+            raise InvalidArgument(f"{field}.{name}: expected an integer from 0 to {_LAST_ID}, got {number!r}")
+
+
+def _check_mount(mount: Mount, field: str) -> None:
+    if not mount.type:
+        raise InvalidArgument(f"{field}.type: expected bind, overlay, tmpfs or another type of mount(8)")
+    for text in (mount.type, mount.source, *mount.options):
+        if "\0" in text:
+            raise InvalidArgument(f"{field}: no part of a mount has a NUL")
+
+
+def _check_runtime(name: str) -> None:
+    if name and name not in ("crun", "runc", "process") and not name.startswith("/"):
+        raise InvalidArgument(f"runtime.name: {name!r} is none of crun, runc, process, nor an absolute path")
+
+
+def _check_seconds(value: float, field: str, *, above_zero: bool = False) -> None:
+    if not math.isfinite(value) or value < 0 or (above_zero and value == 0):
+        raise InvalidArgument(f"{field}: expected seconds{' above 0' if above_zero else ', 0 or more'}, got {value}")

@@ -1,0 +1,27 @@
+"""What a shim asks of whatever makes its container's processes: an OCI runtime, or plain processes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Backend(Protocol):
+    """One container."""
+
+    async def create(self, fds: tuple[int, int, int]) -> int:
+        """Make init with these as its 0, 1 and 2, held before the user's program; returns its pid."""
+
+    async def start(self) -> None:
+        """Let it go. An error whose ``details.kind`` is ``not_found_executable`` or ``not_executable``: no program ran."""
+
+    async def delete(self, *, force: bool) -> None:
+        """Remove what the runtime keeps of the container; that it keeps nothing is success."""
+
+    def pids(self) -> list[int]:
+        """Every process of the container now."""
+
+    def signal_all(self, number: int) -> None:
+        """Signal every process of the container, without a fork."""
+
+    def kill_leftovers(self) -> None:
+        """After init's exit: SIGKILL to what is left."""
