@@ -1,0 +1,157 @@
+"""A request's bytes -> a checked ``Request`` (API.md, section 2). Sans-IO.
+
+Only plain CBOR is taken: no tags (dates, shared references, …), no duplicate keys, text or bytes as keys, bounded
+depth, and nothing after the one map.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import cbor2
+
+from actors.identifiers import check_namespace
+from actors.methods import METHODS, Method
+from actors.shape import nearest, strict
+from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented
+
+VERSION: Final = 1
+MAX_DEPTH: Final = 72
+MAX_KEY: Final = 256
+_FIELDS: Final = ("v", "id", "method", "namespace", "params", "timeout", "key")
+Id = int | str | bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose every field is of the right kind. ``raw`` are the params as they came."""
+
+    id: Id
+    method: str
+    row: Method
+    namespace: str
+    params: Any
+    raw: Mapping[str, Any]
+    timeout: float | None
+    key: str | None
+
+
+class BadRequest(Exception):  # noqa: N818 - carries an error, is none of the eleven
+    """What is wrong with a request, and the id that the answer goes to, if it could be read."""
+
+    def __init__(self, request_id: Id, error: ShimyardError) -> None:
+        super().__init__(str(error))
+        self.id = request_id
+        self.error = error
+
+
+def parse_request(body: bytes) -> Request:
+    """The request in a frame's body; ``BadRequest`` for anything else."""
+    message = _decode(body)
+    request_id = message.get("id")
+    if isinstance(request_id, bool) or not isinstance(request_id, (int, str, bytes)):
+        raise BadRequest(None, InvalidArgument("id: expected an integer, text or bytes"))
+    try:
+        return _request(request_id, message)
+    except ShimyardError as error:
+        raise BadRequest(request_id, error) from error
+
+
+def _decode(body: bytes) -> dict[Any, Any]:
+    source = io.BytesIO(body)
+    decoder = cbor2.CBORDecoder(
+        source,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_TAGS,
+        max_depth=MAX_DEPTH,
+        allow_duplicate_keys=False,
+        strict_hashable_types=True,
+    )
+    try:
+        message = decoder.decode()
+    except (cbor2.CBORError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise BadRequest(None, InvalidArgument(f"the message is not one CBOR map: {error}")) from error
+    if not isinstance(message, dict):
+        raise BadRequest(None, InvalidArgument("the message is not one CBOR map"))
+    if source.tell() != len(body):
+        raise BadRequest(None, InvalidArgument("the message is not one CBOR map: something follows it"))
+    return message
+
+
+def _request(request_id: Id, message: Mapping[Any, Any]) -> Request:
+    for key in message:
+        if key not in _FIELDS:
+            raise InvalidArgument(f"{key!r}: unknown field of a request{nearest(str(key), _FIELDS)}")
+    _check_version(message)
+    name, row = _method(message.get("method"))
+    raw = message.get("params")
+    if raw is None:
+        raw = {}
+    elif not isinstance(raw, Mapping):
+        raise InvalidArgument("params: expected a map")
+    return Request(
+        id=request_id,
+        method=name,
+        row=row,
+        namespace=_namespace(message.get("namespace"), row),
+        params=strict(row.params)(raw, ""),
+        raw=raw,
+        timeout=_timeout(message.get("timeout")),
+        key=_key(message.get("key")),
+    )
+
+
+def _check_version(message: Mapping[Any, Any]) -> None:
+    version = message.get("v")
+    if version is None:
+        raise InvalidArgument(f"v: it is required; this daemon serves [{VERSION}]")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise InvalidArgument(f"v: expected an integer; this daemon serves [{VERSION}]")
+    if version != VERSION:
+        raise Unimplemented(f"v: version {version} is not served; this daemon serves [{VERSION}]", {"served": [VERSION]})
+
+
+def _method(name: Any) -> tuple[str, Method]:
+    if not isinstance(name, str):
+        raise InvalidArgument("method: expected the name of a method, as text")
+    row = METHODS.get(name)
+    if row is None:
+        raise Unimplemented(f"method: {name[:80]!r} is unknown{nearest(name[:80], METHODS)}")
+    return name, row
+
+
+def _namespace(name: Any, row: Method) -> str:
+    if name is None:
+        if row.namespaced:
+            raise FailedPrecondition("namespace is required")
+        return ""
+    if not isinstance(name, str):
+        raise InvalidArgument("namespace: expected text")
+    return check_namespace(name)
+
+
+def _timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise InvalidArgument("timeout: expected seconds above 0")
+    return float(value)
+
+
+def _key(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY:
+        raise InvalidArgument(f"key: expected text of 1 to {MAX_KEY} characters")
+    return value
+
+
+def _refuse_tag(*_: Any) -> NoReturn:
+    raise ValueError("tags are not taken")
+
+
+_TAGS: Final = {number: _refuse_tag for number in (*range(38), 100, 256, 258, 260, 261, 1004, 43000, 55799)}
