@@ -1,24 +1,27 @@
 """The composition root: the only file that knows every room. Builds in order, runs, stops in reverse.
 
-    folders, lock ─▶ sockets ─▶ loop ─▶ store ─▶ exchange ─▶ monitor, runtime ─▶ tasks taken back ─▶ front end ─▶ READY=1
+    folders, lock ─▶ sockets ─▶ store ─▶ exchange ─▶ monitor, runtime ─▶ tasks taken back ─▶ front end ─▶ READY=1
+
+A stop ends the daemon, not the tasks: their shims live on, and the next daemon takes them back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import pykka
 import zmq
 
-from actors import folders, restore
+from actors import folders, locations, restore
 from actors.about import NAME, AboutActor
-from actors.api.frontend import FrontEnd, FrontEndSettings
-from actors.api.sockets import bind_ipc
+from actors.api.frontend import Access, FrontEnd, check_peer_address
+from actors.api.keys import Keys
 from actors.api.watch import Watcher
 from actors.catalog import Catalog
 from actors.config import Config
@@ -27,14 +30,193 @@ from actors.disk import Disk, DiskActor
 from actors.dispatch import post
 from actors.exchange import Bounds, Exchange, ExchangeClient, UseStore
 from actors.launcher import Launcher, LaunchSettings
+from actors.logs import LogsActor
 from actors.monitor import MonitorActor
 from actors.notify import notify
 from actors.registry import Registry
 from actors.runtime import Parts, RuntimeActor
 from actors.runtimes import Runtimes
+from actors.sockets import bind_ipc
 from actors.store.actor import Store
+from actors.store.containers import load_containers
+from actors.store.database import open_database
+from actors.store.events import bounds
+from actors.store.idempotency import KeyRow, load_keys
+from actors.store.namespaces import load_namespaces
+from actors.store.tasks import TaskRow, load_tasks
 from actors.task.tools import LogLimits, Tools
+from shimproc.errors import FailedPrecondition
+from shimproc.flow import Pending, spawn
 from shimproc.loop import Loop
 from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
+DATABASE = "shimyard.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the disk knows at the start."""
+
+    catalog: Catalog
+    tasks: list[TaskRow]
+    keys: list[KeyRow]
+    bounds: tuple[int, int]
+
+
+def main(config: Config) -> int:
+    """Run a daemon in the foreground until SIGTERM or SIGINT; 0. ``ShimyardError`` if it cannot be started."""
+    configure(config["log.level"], config["log.format"])
+    folders.prepare(config.state, config.root)
+    lock = folders.lock(config.state)
+    try:
+        Daemon(config).run()
+    finally:
+        os.close(lock)
+    return 0
+
+
+class Daemon:
+    """Builds and runs."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._loop = Loop()
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._registry = Registry()
+        self._bounds = Bounds(daemon={"name": NAME, "version": version(NAME), "pid": os.getpid()})
+        self._stops: list[pykka.ActorRef[Any]] = []
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        try:
+            self._build()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.on_signal(number, self._on_stop)
+            notify("READY=1")
+            log.info("serving %s", self._config.state)
+            self._loop.run()
+        finally:
+            self._stop()
+
+    def _build(self) -> None:
+        config = self._config
+        loaded = self._load()
+        api = self._bind(zmq.ROUTER, "api.sock")
+        events = self._bind(zmq.XPUB, "events.sock")
+        loop = self._loop
+        reaper = Reaper(loop, alone=False)
+        self._disk_ref = DiskActor.start(loop.call_from_thread)
+        disk = Disk(self._disk_ref)
+        exchange_ref = self._started(Exchange.start(loop, events, self._bounds, config["events.keep"]))
+        self._store = Store.start(
+            path=config.root / DATABASE,
+            keep=config["events.keep"],
+            exchange=exchange_ref,
+            call_from_thread=loop.call_from_thread,
+        )
+        post(exchange_ref, UseStore(self._store))
+        exchange = ExchangeClient(exchange_ref)
+        monitor = self._started(MonitorActor.start(loop, exchange_ref))
+        runtimes: Pending[Runtimes] = disk.do(lambda: Runtimes.probe(config.state, config["runtime"]))
+        launcher = self._launcher = Launcher(
+            loop, reaper, LaunchSettings(config.state, config["shim"], config["shim_debug"])
+        )
+
+        def tools(runtime: pykka.ActorRef[Any]) -> Tools:
+            limits = LogLimits(config["stdio.log_size"], config["stdio.log_files"])
+            return Tools(config.state, config.root, limits, exchange, launcher, disk, runtime, monitor)
+
+        parts = Parts(loaded.catalog, self._registry, exchange, runtimes, config["no_shim"])
+        runtime = self._started(RuntimeActor.start(loop, parts, tools))
+        post(runtime, restore.sort_out(loaded.tasks, loaded.catalog))
+        spawn(restore.sweep(disk, config.state, loaded.tasks), "sweep of old bundles")
+        routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
+        access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"], curve=False)
+        self._started(FrontEnd.start(loop, api, access, routes, Keys(loop, exchange, loaded.keys)))
+
+    def _routes(
+        self,
+        catalog: Catalog,
+        disk: Disk,
+        exchange: pykka.ActorRef[Any],
+        runtime: pykka.ActorRef[Any],
+        runtimes: Pending[Runtimes],
+    ) -> dict[str, pykka.ActorRef[Any]]:
+        """Which actor serves which methods."""
+        root = self._config.root
+        about = self._started(AboutActor.start(self._loop, runtimes, self._registry, self._bounds))
+        logs = self._started(
+            LogsActor.start(
+                self._loop,
+                disk,
+                (catalog, self._registry),
+                lambda namespace, container_id: root / "logs" / namespace / container_id / "log",
+                exchange,
+            )
+        )
+        watcher = self._started(Watcher.start(self._loop, exchange, self._store, self._bounds))
+        return {
+            "version": about,
+            "health": about,
+            "namespaces": runtime,
+            "containers": runtime,
+            "tasks": runtime,
+            "tasks.logs": logs,
+            "events": watcher,
+        }
+
+    def _load(self) -> Loaded:
+        """Read the database once, before its own thread has it."""
+        with contextlib.closing(open_database(self._config.root / DATABASE)) as db:
+            catalog = Catalog(load_namespaces(db), load_containers(db))
+            loaded = Loaded(catalog, load_tasks(db), load_keys(db), bounds(db))
+        self._bounds.last_seq, self._bounds.oldest_seq = loaded.bounds
+        return loaded
+
+    def _bind(self, kind: int, name: str) -> zmq.Socket[Any]:
+        config = self._config
+        path = config.state / name
+        made = self._context.socket(kind)
+        made.linger = 0
+        if kind == zmq.ROUTER:
+            made.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            made.setsockopt(zmq.MAXMSGSIZE, config["api.max_message"])
+            made.setsockopt(zmq.SNDHWM, 1000)
+        else:
+            made.setsockopt(zmq.SNDHWM, config["events.subscriber_queue"])
+            made.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscriptions only
+        bind_ipc(made, path, config["api.group"])
+        if kind == zmq.ROUTER and not check_peer_address(made, self._context, locations.api_address(config.state)):
+            raise FailedPrecondition(
+                "this libzmq does not tell the uid of a peer on ipc, so requests cannot be checked; install pyzmq's own wheel"
+            )
+        return made
+
+    def _started(self, ref: pykka.ActorRef[Any]) -> pykka.ActorRef[Any]:
+        self._stops.append(ref)
+        return ref
+
+    def _on_stop(self) -> None:
+        log.info("stopping; tasks run on")
+        notify("STOPPING=1")
+        self._loop.stop()
+
+    def _stop(self) -> None:
+        """In reverse; what the loop still has to do for a stop, it does here."""
+        for ref in reversed(self._stops):
+            if ref in self._stops[:1] and hasattr(self, "_store"):  # the exchange outlives its store's last commits
+                self._store.stop()
+            self._end(ref)
+        if hasattr(self, "_disk_ref"):
+            self._disk_ref.stop()
+        if hasattr(self, "_launcher"):
+            self._launcher.close()
+        self._context.destroy(linger=500)
+        self._loop.close()
+
+    def _end(self, ref: pykka.ActorRef[Any]) -> None:
+        ended = ref.stop(block=False)
+        del ended
+        while ref.is_alive():
+            self._loop.round(0.1)

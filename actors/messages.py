@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import pykka
 
 from actors.records import Envelope, Task
-from actors.store.tasks import TaskRow
 from shimproc.flow import Pending
 from shimproc.messages import Message
 
@@ -190,13 +189,6 @@ class Begin:
     """From the runtime, to a new task whose intent is on disk: make it, as ``tasks.create`` or ``tasks.run`` asks."""
 
     call: Call
-
-
-@dataclass(frozen=True, slots=True)
-class TakeBack:
-    """From the daemon's start, to the runtime: the tasks of former daemons; True for a create that is to be undone."""
-
-    rows: tuple[tuple[TaskRow, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)

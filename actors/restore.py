@@ -14,7 +14,7 @@ from pathlib import Path
 from actors import bundle
 from actors.catalog import Catalog
 from actors.disk import Disk
-from actors.messages import TakeBack
+from actors.runtime import TakeBack
 from actors.store.tasks import TaskRow
 from actors.task.events import CREATED
 

@@ -23,7 +23,7 @@ from actors.catalog import Catalog
 from actors.dispatch import LoopActor, post
 from actors.exchange import ExchangeClient
 from actors.filters import compile_filters
-from actors.messages import Begin, Call, Changed, DropContainer, Removed, Restore, TakeBack, Undo
+from actors.messages import Begin, Call, Changed, DropContainer, Removed, Restore, Undo
 from actors.metadata import Metadata
 from actors.methods import METHODS
 from actors.records import Container, Stdio
@@ -64,6 +64,13 @@ class Parts:
     exchange: ExchangeClient
     runtimes: Pending[Runtimes]
     no_shim: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TakeBack:
+    """From the daemon's start: the tasks of former daemons; True for a create that is to be undone."""
+
+    rows: tuple[tuple[TaskRow, bool], ...]
 
 
 class RuntimeActor(LoopActor):

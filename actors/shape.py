@@ -21,12 +21,12 @@ Parse = Callable[[Any, str], Any]
 _NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", bytes: "bytes"}
 
 
-def strict(cls: type[T]) -> Callable[[Any, str], T]:
+def strict(cls: Callable[..., T]) -> Callable[[Any, str], T]:
     """A parser of maps into ``cls``; ``InvalidArgument`` names what is unknown, missing or of the wrong type."""
     return _record(cls, True)
 
 
-def lenient(cls: type[T]) -> Callable[[Any, str], T]:
+def lenient(cls: Callable[..., T]) -> Callable[[Any, str], T]:
     """The same, but unknown keys are ignored: they are of a later version."""
     return _record(cls, False)
 

@@ -69,7 +69,7 @@ class Reaper:
         if known is None:
             raise NotFound("the process has already exited")
         try:
-            signal.pidfd_send_signal(known[0], signal.Signals(number) if number in iter(signal.Signals) else number)
+            signal.pidfd_send_signal(known[0], number)
         except ProcessLookupError as error:
             raise NotFound("the process has already exited") from error
 

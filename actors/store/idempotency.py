@@ -1,14 +1,25 @@
-"""Idempotency keys as rows: (namespace, method, key) -> the first request's reply, or that it was begun."""
+"""Idempotency keys on disk: which request came first under a key, and what it was answered (API.md, section 2)."""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import ClassVar
+
+from actors.store.statements import Row, RowChange, Statement
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """``fingerprint``: of the params; ``reply``: encoded, None while the request is under way; ``at``: ns, when begun."""
+    """One key.
+
+    Parameters
+    ----------
+    namespace : ``""`` where the method takes none.
+    fingerprint : a hash of the params, by which another request under the same key is told apart.
+    reply : the encoded answer; None while the request is begun and not answered.
+    at : when it came, ns since the epoch.
+    """
 
     namespace: str
     method: str
@@ -19,27 +30,52 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PutKey:
-    """Add or replace."""
+class PutKey(RowChange):
+    """Add a key, or replace the one of its namespace, method and name."""
 
     row: KeyRow
+    statement: ClassVar[Statement] = Statement(
+        "keys",
+        "INSERT INTO keys (namespace, method, key, fingerprint, reply, at) VALUES ",
+        "(?,?,?,?,?,?)",
+        " ON CONFLICT (namespace, method, key) DO UPDATE"
+        " SET fingerprint = excluded.fingerprint, reply = excluded.reply, at = excluded.at",
+    )
 
-    def apply(self, db: sqlite3.Connection) -> None:
+    def columns(self) -> Row:
+        """Its columns."""
         row = self.row
-        values = (row.namespace, row.method, row.key, row.fingerprint, row.reply, row.at)
-        db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)", values)
+        return row.namespace, row.method, row.key, row.fingerprint, row.reply, row.at
+
+
+@dataclass(frozen=True, slots=True)
+class DropKey(RowChange):
+    """Forget one key, if it is there."""
+
+    namespace: str
+    method: str
+    key: str
+    statement: ClassVar[Statement] = Statement(
+        "keys", "DELETE FROM keys WHERE (namespace, method, key) IN (VALUES ", "(?,?,?)", ")"
+    )
+
+    def columns(self) -> Row:
+        """Its columns."""
+        return self.namespace, self.method, self.key
 
 
 @dataclass(frozen=True, slots=True)
 class DropKeys:
-    """Remove those that were begun before ``before`` (ns)."""
+    """Forget all keys that came before ``before_ns`` (ns since the epoch)."""
 
-    before: int
+    before_ns: int
 
     def apply(self, db: sqlite3.Connection) -> None:
-        db.execute("DELETE FROM keys WHERE at < ?", (self.before,))
+        """Carry it out."""
+        db.execute("DELETE FROM keys WHERE at < ?", (self.before_ns,))
 
 
 def load_keys(db: sqlite3.Connection) -> list[KeyRow]:
-    """All."""
-    return [KeyRow(*row) for row in db.execute("SELECT namespace, method, key, fingerprint, reply, at FROM keys")]
+    """All, the oldest first."""
+    rows = db.execute("SELECT namespace, method, key, fingerprint, reply, at FROM keys ORDER BY at").fetchall()
+    return [KeyRow(*row) for row in rows]

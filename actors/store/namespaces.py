@@ -1,36 +1,49 @@
-"""Namespaces as rows."""
+"""Namespaces on disk: a row each, with the labels in one CBOR blob."""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cbor2
 
 from actors.records import Namespace
+from actors.store.statements import Row, RowChange, Statement
 
 
 @dataclass(frozen=True, slots=True)
-class PutNamespace:
-    """Add or replace."""
+class PutNamespace(RowChange):
+    """Add a namespace, or replace the one of its name."""
 
     namespace: Namespace
+    statement: ClassVar[Statement] = Statement(
+        "namespaces",
+        "INSERT INTO namespaces (name, record) VALUES ",
+        "(?,?)",
+        " ON CONFLICT (name) DO UPDATE SET record = excluded.record",
+    )
 
-    def apply(self, db: sqlite3.Connection) -> None:
-        body = cbor2.dumps(dict(self.namespace.labels))
-        db.execute("INSERT OR REPLACE INTO namespaces VALUES (?, ?)", (self.namespace.name, body))
+    def columns(self) -> Row:
+        """Its columns."""
+        return self.namespace.name, cbor2.dumps({"labels": dict(self.namespace.labels)})
 
 
 @dataclass(frozen=True, slots=True)
-class DropNamespace:
-    """Remove, if it is there."""
+class DropNamespace(RowChange):
+    """Remove a namespace, if it is there."""
 
     name: str
+    statement: ClassVar[Statement] = Statement(
+        "namespaces", "DELETE FROM namespaces WHERE name IN (VALUES ", "(?)", ")"
+    )
 
-    def apply(self, db: sqlite3.Connection) -> None:
-        db.execute("DELETE FROM namespaces WHERE name = ?", (self.name,))
+    def columns(self) -> Row:
+        """Its columns."""
+        return (self.name,)
 
 
 def load_namespaces(db: sqlite3.Connection) -> list[Namespace]:
-    """All."""
-    return [Namespace(name, cbor2.loads(body)) for name, body in db.execute("SELECT name, body FROM namespaces")]
+    """All, by name."""
+    rows = db.execute("SELECT name, record FROM namespaces ORDER BY name").fetchall()
+    return [Namespace(name, cbor2.loads(record)["labels"]) for name, record in rows]

@@ -1,6 +1,7 @@
-"""Tasks as rows: the intent before a task is made, and all that a later daemon needs to find or undo it.
+"""The intents: a row for each task that is being made, is there, or is being deleted.
 
-What has become of a task is not here but in its shim's journal and in the log of events.
+A row is on disk before anything of its task is made, and goes only when nothing is left of it: what a killed daemon had
+begun is found here by the next one.
 """
 
 from __future__ import annotations
@@ -8,14 +9,27 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import cbor2
+
+from actors.store.statements import Row, RowChange, Statement
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """One incarnation. ``phase``: ``creating`` until TaskCreate is durable, then ``created``."""
+    """What a later daemon needs to take a task back, or to undo it.
+
+    Parameters
+    ----------
+    incarnation : random text; no two tasks ever share it, also when they share their id.
+    bundle : the bundle's path.
+    phase : ``creating``, ``created`` or ``deleting``.
+    runtime : name, command, root and options of the runtime that made it.
+    created_at : ns since the epoch.
+    rm : task and container are removed after the exit.
+    extra : what later steps of a request need to know.
+    """
 
     namespace: str
     id: str
@@ -31,27 +45,39 @@ class TaskRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PutTask:
-    """Add or replace."""
+class PutTask(RowChange):
+    """Add a task's row, or replace the one of its namespace and id."""
 
     row: TaskRow
+    statement: ClassVar[Statement] = Statement(
+        "tasks",
+        "INSERT INTO tasks (namespace, id, record) VALUES ",
+        "(?,?,?)",
+        " ON CONFLICT (namespace, id) DO UPDATE SET record = excluded.record",
+    )
 
-    def apply(self, db: sqlite3.Connection) -> None:
-        body = cbor2.dumps({entry.name: getattr(self.row, entry.name) for entry in fields(self.row)})
-        db.execute("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)", (self.row.namespace, self.row.id, body))
+    def columns(self) -> Row:
+        """Its columns."""
+        record = {field.name: getattr(self.row, field.name) for field in fields(self.row)}
+        return self.row.namespace, self.row.id, cbor2.dumps(record)
 
 
 @dataclass(frozen=True, slots=True)
-class DropTask:
-    """Remove, if it is there."""
+class DropTask(RowChange):
+    """Remove a task's row, if it is there."""
 
     namespace: str
     id: str
+    statement: ClassVar[Statement] = Statement(
+        "tasks", "DELETE FROM tasks WHERE (namespace, id) IN (VALUES ", "(?,?)", ")"
+    )
 
-    def apply(self, db: sqlite3.Connection) -> None:
-        db.execute("DELETE FROM tasks WHERE namespace = ? AND id = ?", (self.namespace, self.id))
+    def columns(self) -> Row:
+        """Its columns."""
+        return self.namespace, self.id
 
 
 def load_tasks(db: sqlite3.Connection) -> list[TaskRow]:
-    """All."""
-    return [TaskRow(**cbor2.loads(body)) for (body,) in db.execute("SELECT body FROM tasks")]
+    """All, by namespace and id."""
+    rows = db.execute("SELECT record FROM tasks ORDER BY namespace, id").fetchall()
+    return [TaskRow(**cbor2.loads(record)) for (record,) in rows]

@@ -120,7 +120,7 @@ class Init:
         if request.all:
             self._backend.signal_all(request.signal)
         else:
-            self._host.reaper.send(self.pid, signal.Signals(request.signal))
+            self._host.reaper.send(self.pid, request.signal)
         return {}
 
     async def delete(self, *, force: bool) -> dict[str, int]:

@@ -1,0 +1,212 @@
+"""The ROUTER: receives, bounds, checks the peer, and hands each request to the actor that serves it.
+
+A frame's peer is known by the ``Peer-Address`` that libzmq attaches to what came over ipc: ``…:UID:GID:PID``. That
+suffix is undocumented, so it is tried at start, by connecting to ourselves; without it we do not serve.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pykka
+import zmq
+
+from actors.api.keys import Keys
+from actors.api.outlet import Outlet
+from actors.api.peers import Peer
+from actors.api.replies import ClientReply, ClientStream, Streams, error_body
+from actors.api.requests import BadRequest, Request, parse_request
+from actors.dispatch import LoopActor, post
+from actors.messages import Call
+from actors.methods import StreamCredit, StreamRef
+from shimproc.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    ShimyardError,
+)
+from shimproc.loop import READ, LoopLike
+
+log = logging.getLogger(__name__)
+_DRAIN: Final = 64
+_PROBE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask, and how much at once. ``uids``: beside root and our own. ``curve``: tcp peers are known by their key."""
+
+    uids: frozenset[int]
+    requests_per_client: int
+    curve: bool
+
+
+class FrontEnd(LoopActor):
+    """The API socket.
+
+    Parameters
+    ----------
+    socket : a bound ROUTER; this actor's from now on. Its monitor tells when a client disconnects.
+    routes : a method's name, or its part before the dot -> the actor that gets its ``Call``.
+    """
+
+    def __init__(
+        self,
+        loop: LoopLike,
+        socket: zmq.Socket[bytes],
+        access: Access,
+        routes: Mapping[str, pykka.ActorRef[Any]],
+        keys: Keys,
+    ) -> None:
+        super().__init__(loop)
+        self._socket = socket
+        self._access = access
+        self._routes = routes
+        self._keys = keys
+        self._streams = Streams()
+        self._outlet = Outlet(loop, socket, self._drain_soon)
+        self._allowed = access.uids | {0, os.getuid()}
+        self._draining = False
+        self._probing = False
+
+    def on_start(self) -> None:
+        """Begin to serve."""
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._fds = (int(self._socket.getsockopt(zmq.FD)), int(self._monitor.getsockopt(zmq.FD)))
+        self.loop.watch(self._fds[0], READ, lambda _: self._drain())
+        self.loop.watch(self._fds[1], READ, lambda _: self._on_disconnect())
+        self._drain_soon()
+
+    def on_stop(self) -> None:
+        """Let go of the socket; what was answered is still sent."""
+        for fd in self._fds:
+            self.loop.unwatch(fd)
+        self._socket.disable_monitor()
+        self._socket.close(linger=500)
+
+    def _drain_soon(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self.loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        """A bounded number of requests a turn; the descriptor is edge-triggered, so EVENTS is asked until it is dry."""
+        self._draining = False
+        for _ in range(_DRAIN):
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
+            try:
+                frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            self._receive(frames)
+        self._drain_soon()
+
+    def _receive(self, frames: list[zmq.Frame]) -> None:
+        peer = self._outlet.peer(frames[0].bytes)
+        try:
+            if len(frames) != 3 or len(frames[1].buffer):
+                raise BadRequest(None, InvalidArgument("expected two frames: an empty delimiter, then one CBOR map"))
+            request = parse_request(frames[2].bytes)
+            self._check_peer(frames[2], request)
+            self._take(peer, request)
+        except BadRequest as bad:
+            self._outlet.send(peer, error_body(bad.id, bad.error))
+        self._outlet.forget_if_idle(peer)
+
+    def _check_peer(self, frame: zmq.Frame, request: Request) -> None:
+        uid = peer_uid(frame)
+        if uid is None and self._access.curve:
+            return
+        if uid not in self._allowed:
+            raise BadRequest(
+                request.id, PermissionDenied(f"uid {uid} may not use this daemon; add it to api.allowed_uids in its config")
+            )
+
+    def _take(self, peer: Peer, request: Request) -> None:
+        if peer.in_flight >= self._access.requests_per_client:
+            raise BadRequest(
+                request.id,
+                ResourceExhausted(f"more than {self._access.requests_per_client} requests in flight; wait for some answers"),
+            )
+        if isinstance(request.params, (StreamCredit, StreamRef)):
+            self._steer(peer, request)
+            return
+        reply = ClientReply(self._outlet, peer, request.id, self._streams)
+        if request.timeout is not None:
+            late = DeadlineExceeded(f"{request.method} took longer than {request.timeout} s; what it began goes on")
+            reply.timer = self.loop.call_later(request.timeout, lambda: reply.fail(late))
+        if request.key is None or not request.row.changes:
+            self._pass_on(request, reply)
+        else:
+            self._keys.serve(request, reply, lambda keyed: self._pass_on(request, keyed))
+
+    def _pass_on(self, request: Request, reply: Any) -> None:
+        room = request.method.partition(".")[0]
+        target = self._routes.get(request.method) or self._routes[room]
+        post(target, Call(request.method, request.namespace, request.params, reply))
+
+    def _steer(self, peer: Peer, request: Request) -> None:
+        """stream.credit and stream.cancel."""
+        reply = ClientReply(self._outlet, peer, request.id, self._streams)
+        stream = self._streams.find(peer, request.params.stream)
+        try:
+            _steer(stream, request.params)
+        except ShimyardError as error:
+            reply.fail(error)
+        else:
+            reply.ok({})
+
+    def _on_disconnect(self) -> None:
+        """Somebody has gone; which one a send will tell: ask all that are only being listened to, once for many."""
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._monitor.recv_multipart(zmq.DONTWAIT)
+        if not self._probing and self._streams.all():
+            self._probing = True
+            self.loop.call_later(_PROBE_SECONDS, self._probe)
+
+    def _probe(self) -> None:
+        self._probing = False
+        for stream in self._streams.all():
+            stream.probe()
+
+
+def _steer(stream: ClientStream | None, params: StreamCredit | StreamRef) -> None:
+    if stream is None:
+        raise NotFound(f"stream: {params.stream} is no open stream of this client")
+    if isinstance(params, StreamRef):
+        stream.cancel()
+        return
+    if not 1 <= params.n <= 1 << 20:
+        raise InvalidArgument(f"n: {params.n} is not within 1 and {1 << 20}")
+    stream.add_credit(params.n)
+
+
+def peer_uid(frame: zmq.Frame) -> int | None:
+    """The uid at the other end of an ipc connection; None for one that is not ipc."""
+    try:
+        address = frame.get("Peer-Address")
+    except zmq.ZMQError:
+        return None
+    fields = str(address).rsplit(":", 3)
+    return int(fields[1]) if len(fields) == 4 and fields[1].isdecimal() else None
+
+
+def check_peer_address(socket: zmq.Socket[bytes], context: zmq.Context[Any], address: str) -> bool:
+    """Does a frame that we send to ourselves over ipc tell our uid? Before the socket is served; waits up to 2 s."""
+    own = context.socket(zmq.DEALER)
+    own.linger = 0
+    try:
+        own.connect(address)
+        own.send(b"")
+        if not socket.poll(2000):
+            return False
+        return peer_uid(socket.recv_multipart(copy=False)[-1]) == os.getuid()
+    finally:
+        own.close()
