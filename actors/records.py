@@ -11,6 +11,12 @@ from typing import Any
 
 Map = Mapping[str, Any]
 """A map that is passed on as it came: an OCI spec, an event's body."""
+LEFT_OUT = "left_out"
+"""Metadata of a field that the wire's map does not have while it is None."""
+
+
+def _left_out() -> Any:
+    return field(default=None, metadata={LEFT_OUT: True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ class Exit:
     pid: int
     exit_status: int
     exited_at: int
-    reason: str | None = None
+    reason: str | None = _left_out()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +166,9 @@ class RunResult:
 
     task: Task
     exit: Exit
-    stdout: bytes | None = None
-    stderr: bytes | None = None
-    truncated: bool | None = None
+    stdout: bytes | None = _left_out()
+    stderr: bytes | None = _left_out()
+    truncated: bool | None = _left_out()
 
 
 @dataclass(frozen=True, slots=True)

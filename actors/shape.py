@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, Union
 
+from actors.records import LEFT_OUT
 from shimproc.errors import InvalidArgument
 
 T = TypeVar("T")
@@ -32,9 +33,17 @@ def lenient(cls: Callable[..., T]) -> Callable[[Any, str], T]:
 
 
 def dump(value: Any) -> Any:
-    """The wire's form of a record: a map with every field, tuples as lists, nested records as maps."""
+    """The wire's form of a record: a map with every field, tuples as lists, nested records as maps.
+
+    A field that is ``left_out`` (``actors.records``) is not there while it is None.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: dump(getattr(value, name)) for name in _field_names(type(value))}
+        names, omitted = _field_names(type(value))
+        found = {name: dump(getattr(value, name)) for name in names}
+        for name in omitted:
+            if found[name] is None:
+                del found[name]
+        return found
     if isinstance(value, (tuple, list)):
         return [dump(item) for item in value]
     return value
@@ -47,8 +56,10 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 
 @functools.cache
-def _field_names(cls: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(cls))
+def _field_names(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(all fields, those that are left out while None)."""
+    known = fields(cls)
+    return tuple(field.name for field in known), tuple(field.name for field in known if LEFT_OUT in field.metadata)
 
 
 @functools.cache

@@ -19,8 +19,9 @@ from actors.dispatch import LoopActor, post
 from actors.exchange import Bounds, ExchangeClient
 from actors.filters import compile_filters
 from actors.messages import Call, Delivered, NewEvent, Published, Read, Stream, Subscribe, Unsubscribe
+from actors.shape import dump
 from actors.spec import check_plain
-from actors.store.events import replay
+from actors.store.events import Page, replay
 from shimproc.errors import InvalidArgument, NotFound, ResourceExhausted
 from shimproc.flow import Pending, spawn, start
 from shimproc.loop import LoopLike
@@ -32,7 +33,6 @@ MAX_EVENT: Final = 1 << 20
 BOOKMARK_SECONDS: Final = 1.0
 _QUEUE: Final = 10_000
 Matches = Callable[[Mapping[str, Any]], bool]
-Page = tuple[list[Published], int, int]
 
 
 @dataclass(slots=True)
@@ -101,8 +101,9 @@ class Watcher(LoopActor):
         if not 1 <= params.limit <= MAX_LIMIT:
             raise InvalidArgument(f"limit: {params.limit} is not within 1 and {MAX_LIMIT}")
         matches = compile_filters(params.filters) if params.filters else None
-        events, last_seq, oldest_seq = await self._page(params.since, params.limit, matches)
-        return {"events": [event.envelope for event in events], "last_seq": last_seq, "oldest_seq": oldest_seq}
+        page = await self._page(params.since, params.limit, matches)
+        events = [dump(event.envelope) for event in page.events]
+        return {"events": events, "last_seq": page.last_seq, "oldest_seq": page.oldest_seq}
 
     def _page(self, since: int, limit: int, matches: Matches | None) -> Pending[Page]:
         receipt: Pending[Page] = Pending()
@@ -146,19 +147,19 @@ class Watcher(LoopActor):
     async def _catch_up(self, cursor: Cursor) -> None:
         """One page. A page that reaches the newest event makes the cursor live; what came meanwhile is read next."""
         try:
-            events, _, oldest_seq = await self._page(cursor.at, PAGE, None)
+            page = await self._page(cursor.at, PAGE, None)
         finally:
             cursor.reading = False
         if cursor.over or cursor.stream is None:
             return
+        oldest_seq = page.oldest_seq
         if oldest_seq > cursor.at + 1 and cursor.at < self._bounds.last_seq:
             lost = NotFound(f"events {cursor.at + 1} to {oldest_seq - 1} are no longer kept", {"oldest_seq": oldest_seq})
             cursor.stream.end(lost)
             self._end(cursor)
             return
-        cursor.queue.extend(events)
-        newest = events[-1].envelope.seq if events else cursor.at
-        cursor.live = newest >= self._bounds.last_seq
+        cursor.queue.extend(page.events)
+        cursor.live = page.scanned >= self._bounds.last_seq
         self._go(cursor)
 
     def _send(self, cursor: Cursor, stream: Stream, event: Published) -> None:
