@@ -106,6 +106,7 @@ class Daemon:
         events = self._bind(zmq.XPUB, "events.sock")
         loop = self._loop
         reaper = Reaper(loop, alone=False)
+        loop.on_signal(signal.SIGCHLD, reaper.sweep)
         self._disk_ref = DiskActor.start(loop.call_from_thread)
         disk = Disk(self._disk_ref)
         exchange_ref = self._started(Exchange.start(loop, events, self._bounds, config["events.keep"]))

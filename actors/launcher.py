@@ -17,7 +17,7 @@ from typing import Any
 import pykka
 
 from actors.shimlink import LocalShim, RemoteShim, ShimLink
-from shimproc import forkserver, shim
+from shimproc import forkserver, linux, shim
 from shimproc.errors import FailedPrecondition, Unavailable, from_map
 from shimproc.flow import Pending
 from shimproc.flow import start as begin
@@ -69,7 +69,8 @@ class Launcher:
         return made
 
     def launch_here(self, bundle: Path, owner: pykka.ActorRef[Any]) -> ShimLink:
-        """The service without a process."""
+        """The service without a process. The container's orphans, its init among them, become the daemon's children."""
+        linux.set_child_subreaper()
         return LocalShim(self._loop, owner, self._reaper, Journal(str(bundle / shim.JOURNAL)))
 
     def reconnect(self, bundle: Path, owner: pykka.ActorRef[Any]) -> RemoteShim:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from shimproc.errors import NotFound
+from shimproc.errors import NotFound, Unavailable
 from shimproc.flow import Pending
 from shimproc.loop import READ, LoopLike
 
@@ -103,12 +103,20 @@ class Reaper:
         if known is None:
             return
         pidfd, pending = known
-        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        try:
+            found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:  # not ours: its status is for another to know
+            self._forget(pid)
+            pending.fail(Unavailable(f"process {pid} has ended, and is no child of this one: its status is not known"))
+            return
         if found is None:
             return
         at = time.time_ns()
-        del self._watched[pid]
-        self._loop.unwatch(pidfd)
-        os.close(pidfd)
+        self._forget(pid)
         status = found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
         pending.set(Exited(status, at))
+
+    def _forget(self, pid: int) -> None:
+        pidfd, _ = self._watched.pop(pid)
+        self._loop.unwatch(pidfd)
+        os.close(pidfd)
