@@ -128,12 +128,18 @@ class LoopActor(pykka.Actor):
     A fault in a handler is logged and, for a request, answered; the actor lives on.
     """
 
-    use_daemon_thread = True
     actor_inbox: Inbox
 
     def __init__(self, loop: LoopLike) -> None:
         super().__init__()
         self.loop = loop
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Any]:
+        """Like pykka's, but outside its global registry, whose removals grow with the number of all actors."""
+        made = cls(*args, **kwargs)
+        made._start_actor_loop()  # noqa: SLF001 - the class's own
+        return made.actor_ref
 
     def on_receive(self, message: Any) -> None:
         """Hand ``message`` to its handler."""

@@ -24,20 +24,24 @@ log = logging.getLogger(__name__)
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 _ROUND = 256
+_FEW = 1024
 
 
 class Timer:
     """A call that is due at ``when`` (monotonic seconds) unless cancelled."""
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("_cancelled", "callback", "when")
 
-    def __init__(self, when: float, callback: Callable[[], None] | None) -> None:
+    def __init__(self, when: float, callback: Callable[[], None] | None, cancelled: Callable[[], None]) -> None:
         self.when = when
         self.callback = callback
+        self._cancelled = cancelled
 
     def cancel(self) -> None:
         """Never call; harmless when already called."""
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._cancelled()
 
     def __lt__(self, other: Timer) -> bool:
         return self.when < other.when
@@ -63,6 +67,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._signals: dict[int, Callable[[], None]] = {}
         self._running = False
+        self._cancelled = 0
         self._thread = threading.get_ident()
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
@@ -89,7 +94,7 @@ class Loop:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call once after ``seconds`` of monotonic time."""
-        timer = Timer(time.monotonic() + seconds, callback)
+        timer = Timer(time.monotonic() + seconds, callback, self._on_cancel)
         heapq.heappush(self._timers, timer)
         return timer
 
@@ -123,14 +128,15 @@ class Loop:
     def round(self, wait: float | None = None) -> None:
         """One round: due timers, ready descriptors, then at most ``_ROUND`` turns (bounded work between two looks)."""
         for fd, events in self._epoll.poll(self._patience(wait)):
-            callback = self._watched.get(fd)
-            if callback is not None:  # unwatched by an earlier callback of this round
-                _guarded(callback, events)
+            on_ready = self._watched.get(fd)
+            if on_ready is not None:  # else unwatched by an earlier callback of this round
+                _guarded(on_ready, events)
         now = time.monotonic()
         while self._timers and self._timers[0].when <= now:
             due = heapq.heappop(self._timers)
-            if due.callback is not None:
-                _guarded(due.callback)
+            callback, due.callback = due.callback, None
+            if callback is not None:
+                _guarded(callback)
         for _ in range(min(len(self._turns), _ROUND)):
             _guarded(self._turns.popleft())
 
@@ -151,6 +157,14 @@ class Loop:
             return wait
         due = max(0.0, self._timers[0].when - time.monotonic())
         return due if wait is None else min(wait, due)
+
+    def _on_cancel(self) -> None:
+        """Cancelled timers lie in the heap until they are due; when most of it is such, it is made anew."""
+        self._cancelled += 1
+        if self._cancelled > _FEW and self._cancelled > len(self._timers) // 2:
+            self._timers = [timer for timer in self._timers if timer.callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def _on_wake(self, _: int) -> None:
         try:
