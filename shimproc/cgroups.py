@@ -1,7 +1,8 @@
 """The cgroups of a container: who is in them, signals to all, limits; v1, v2 and hybrid hosts (cgroups(7)).
 
 On v1 a process is in one cgroup per hierarchy. The one that tells who belongs to a container is the first of ``pids``,
-``freezer``, ``devices``, ``memory``, or on v2 the only one. A root cgroup, or our own, is never signalled nor removed.
+``freezer``, ``devices``, ``memory``, or on v2 the only one. A hierarchy's root, our own cgroup and those above it are
+never a container's: nobody in them is signalled, and they are never removed.
 """
 
 from __future__ import annotations
@@ -9,199 +10,314 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
-from shimproc.errors import FailedPrecondition
+from shimproc.errors import FailedPrecondition, InvalidArgument
+from shimproc.reaper import send_all
 
 _TELLING: Final = ("pids", "freezer", "devices", "memory", "cpu", "name=systemd")
-_ROUNDS: Final = 16
-Paths = Mapping[str, str]
+_ROUNDS: Final = 64
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+_V2: Final = ""
+"""The name under which the v2 hierarchy stands among the controllers of v1."""
+
+
+class Hierarchy(NamedTuple):
+    """A mounted hierarchy: the cgroup ``root`` (and what is below it) is seen at ``point``."""
+
+    root: str
+    point: str
+
+    def folder(self, path: str) -> str | None:
+        """Where the cgroup ``path`` is seen; None if it lies outside of what is mounted."""
+        if ".." in path.split("/"):
+            return None
+        root = self.root.rstrip("/")
+        if path != root and not path.startswith(f"{root}/"):
+            return None
+        return self.point + path[len(root) :].rstrip("/")
+
+
+class Setting(NamedTuple):
+    """One limit: its OCI field, its controller, and the files and values that make it so on v1 and on v2."""
+
+    field: str
+    controller: str
+    v1: Mapping[str, str]
+    v2: Mapping[str, str]
 
 
 class Cgroup:
     """A container's cgroups: controller -> folder; ``""`` is the v2 one."""
 
-    def __init__(self, paths: Paths) -> None:
-        self._paths = dict(paths)
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self._folders = dict(folders)
 
     @classmethod
     def of(cls, pid: int) -> Cgroup | None:
-        """The cgroups of a process that are not ours too; None if it has none of its own."""
-        own = _paths_of("self")
-        paths = {name: path for name, path in _paths_of(str(pid)).items() if own.get(name) != path}
-        return cls(paths) if paths else None
+        """The cgroups that a process has for its own; None if it has none, or is gone."""
+        mounted = hierarchies()
+        own = _folders_of("self", mounted)
+        try:
+            theirs = _folders_of(str(pid), mounted)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        folders = {
+            name: folder
+            for name, folder in theirs.items()
+            if folder != mounted[name].point and not _holds(folder, own.get(name))
+        }
+        return cls(folders) if folders else None
+
+    @classmethod
+    def at(cls, path: str) -> Cgroup:
+        """The cgroup ``path`` below every hierarchy's root, whether it exists or not.
+
+        ``InvalidArgument`` when it is a root, or holds this process itself.
+        """
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if not parts or ".." in parts:
+            raise InvalidArgument(f"linux.cgroupsPath: {path!r} is no cgroup below the root; give one like /group/name")
+        mounted = hierarchies()
+        folders = {name: "/".join((found.point, *parts)) for name, found in mounted.items()}
+        own = _folders_of("self", mounted)
+        if any(_holds(folder, own.get(name)) for name, folder in folders.items()):
+            raise InvalidArgument(f"linux.cgroupsPath: {path} holds the daemon itself; name one of the task's own")
+        return cls(folders)
 
     @classmethod
     def create(cls, path: str, resources: Mapping[str, Any]) -> Cgroup:
-        """Make the cgroup ``path`` (below the hierarchies' roots) with OCI ``linux.resources``' limits.
+        """Make the cgroup ``path`` in every hierarchy, with the limits of OCI ``linux.resources``.
 
-        ``FailedPrecondition`` names the limit that this host does not take.
+        ``FailedPrecondition`` names what this host does not allow, and why; then nothing is left of it.
         """
-        made = cls({name: f"{mount}/{path.strip('/')}" for name, mount in _hierarchies().items()})
+        made = cls.at(path)
+        if made.occupied():
+            raise FailedPrecondition(f"linux.cgroupsPath: {path} has processes or cgroups of others; name another")
         try:
             made._make()
-            made._limit(resources)
+            made.limit(resources)
         except BaseException:
             made.remove()
             raise
         return made
 
+    def limit(self, resources: Mapping[str, Any]) -> None:
+        """Set the limits of memory, cpu and pids in OCI ``linux.resources``; what it does not name stays as it is."""
+        for setting in settings(resources):
+            folder = self._folders.get(setting.controller)
+            if folder is not None:
+                self._set(setting, folder, setting.v1)
+            elif _V2 in self._folders:
+                folder = self._folders[_V2]
+                _delegate(folder, setting)
+                self._set(setting, folder, setting.v2)
+            else:
+                raise _lacking(setting)
+
     def add(self, pid: int) -> None:
-        """Move a process in."""
-        for folder in set(self._paths.values()):
+        """Move a process in. ``OSError`` of cgroup.procs (cgroups(7)): ESRCH when it has ended."""
+        for folder in self._folders.values():
             _write(f"{folder}/cgroup.procs", str(pid))
 
     def pids(self) -> list[int]:
-        """Every process in it or below."""
-        folder = self._telling()
-        found: list[int] = []
-        for inner, _, _ in os.walk(folder):
-            with contextlib.suppress(OSError), open(f"{inner}/cgroup.procs") as procs:
-                found += [int(line) for line in procs]
-        return sorted(set(found))
+        """Every process in it or below that can be seen from our pid namespace."""
+        found: set[int] = set()
+        for folder, _, _ in os.walk(self._telling()):
+            with contextlib.suppress(OSError):
+                found.update(map(int, _read(f"{folder}/cgroup.procs").split()))
+        return sorted(found - {0})
 
     def signal_all(self, number: int) -> None:
         """Signal each process once, by pidfd."""
-        for pid in self.pids():
-            _send(pid, number)
+        send_all(self.pids(), number)
 
     def kill(self) -> None:
         """SIGKILL until nobody is left who was not yet told: a process may fork while we look."""
-        folder = self._telling()
-        if os.path.exists(f"{folder}/cgroup.kill"):
-            with contextlib.suppress(OSError):
-                _write(f"{folder}/cgroup.kill", "1")
-                return
+        if _V2 in self._folders:
+            with contextlib.suppress(OSError):  # before Linux 5.14 there is none
+                _write(f"{self._folders[_V2]}/cgroup.kill", "1")
         told: set[int] = set()
         for _ in range(_ROUNDS):
             fresh = set(self.pids()) - told
             if not fresh:
                 return
-            for pid in fresh:
-                _send(pid, signal.SIGKILL)
+            send_all(fresh, signal.SIGKILL)
             told |= fresh
 
-    def remove(self) -> None:
-        """Remove the folders that are empty; one that is busy stays until its last process is reaped."""
-        for folder in set(self._paths.values()):
+    def remove(self) -> bool:
+        """Remove it with all below; False if a process that has not quite ended keeps some of it."""
+        for folder in self._folders.values():
             for inner, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):
-                    os.rmdir(inner)
+                    os.rmdir(inner)  # noqa: PTH106 - pathlib costs the shim memory
+        return not any(map(_exists, self._folders.values()))
+
+    def occupied(self) -> bool:
+        """Does it have processes, or cgroups below? An empty one is what a shim that was killed may have left."""
+        return any(map(_in_use, self._folders.values()))
 
     def _telling(self) -> str:
-        if "" in self._paths and len(self._paths) == 1:
-            return self._paths[""]
-        return next((self._paths[name] for name in _TELLING if name in self._paths), next(iter(self._paths.values())))
+        names = (name for name in (*_TELLING, _V2) if name in self._folders)
+        return self._folders[next(names, next(iter(self._folders), _V2))]
 
     def _make(self) -> None:
-        for name, folder in self._paths.items():
+        if not self._folders:
+            raise FailedPrecondition(
+                "linux.cgroupsPath: this host has no cgroups mounted; mount them at /sys/fs/cgroup"
+            )
+        for name, folder in self._folders.items():
             try:
-                os.makedirs(folder, exist_ok=True)
+                os.makedirs(folder, exist_ok=True)  # noqa: PTH103
             except OSError as error:
-                raise FailedPrecondition(f"linux.cgroupsPath: cannot make {folder}: {error.strerror}") from error
+                raise FailedPrecondition(
+                    f"linux.cgroupsPath: cannot make {folder}: {error.strerror}; run the daemon as root"
+                ) from error
             if name == "cpuset":
                 _inherit_cpuset(folder)
 
-    def _limit(self, resources: Mapping[str, Any]) -> None:
-        for field, controller, files in _limits(resources):
-            version2 = controller not in self._paths
-            folder = self._paths.get(controller, self._paths.get(""))
-            for name, value in files[1] if version2 else files[0]:
-                self._set(field, f"{folder}/{name}", value)
+    def _set(self, setting: Setting, folder: str, files: Mapping[str, str]) -> None:
+        for name, value in files.items():
+            path = f"{folder}/{name}"
+            try:
+                _write(path, value)
+            except FileNotFoundError as error:
+                if value not in ("-1", "max"):  # no limit is what a host without the file gives
+                    raise _lacking(setting) from error
+            except OSError as error:
+                raise FailedPrecondition(
+                    f"linux.resources.{setting.field}: this host does not take {value} for {path}: {error.strerror}"
+                ) from error
 
-    def _set(self, field: str, path: str, value: str) -> None:
+
+def settings(resources: Mapping[str, Any]) -> list[Setting]:
+    """The limits that OCI ``linux.resources`` asks for, in the order to set them; 0 and null ask for none.
+
+    ``InvalidArgument`` for a swap limit alone: both versions count swap on top of a memory limit.
+    """
+    memory, cpu, pids = (resources.get(name) or {} for name in ("memory", "cpu", "pids"))
+    found: list[Setting] = []
+    limit, swap = memory.get("limit"), memory.get("swap")
+    if limit:
+        v1 = {"memory.limit_in_bytes": str(limit)}
+        found.append(Setting("memory.limit", "memory", v1, {"memory.max": _max(limit)}))
+    if swap:
+        if swap > 0 and (not limit or limit < 0 or swap < limit):
+            raise InvalidArgument("linux.resources.memory.swap counts memory, too: give memory.limit, and no less")
+        only = swap if swap < 0 else swap - limit
+        v1 = {"memory.memsw.limit_in_bytes": str(swap)}
+        found.append(Setting("memory.swap", "memory", v1, {"memory.swap.max": _max(only)}))
+    if shares := cpu.get("shares"):
+        weight = max(1, min(10000, 1 + (shares - 2) * 9999 // 262142))  # the two ranges, one on the other, as runc does
+        found.append(Setting("cpu.shares", "cpu", {"cpu.shares": str(shares)}, {"cpu.weight": str(weight)}))
+    quota, period = cpu.get("quota"), cpu.get("period")
+    if quota or period:
+        v1 = {"cpu.cfs_period_us": str(period)} if period else {}
+        v1 |= {"cpu.cfs_quota_us": str(quota)} if quota else {}
+        v2 = {"cpu.max": f"{_max(quota or -1)} {period or 100_000}"}
+        found.append(Setting("cpu.quota" if quota else "cpu.period", "cpu", v1, v2))
+    if most := pids.get("limit"):
+        files = {"pids.max": _max(most)}
+        found.append(Setting("pids.limit", "pids", files, files))
+    return found
+
+
+def hierarchies(table: Iterable[str] | None = None) -> dict[str, Hierarchy]:
+    """controller (or ``name=...``, or "" for v2) -> its mount; ``table``: lines of /proc/PID/mountinfo (proc(5))."""
+    found: dict[str, Hierarchy] = {}
+    for line in _read("/proc/self/mountinfo").splitlines() if table is None else table:
+        before, _, after = line.partition(" - ")
+        fields, (fstype, _, options) = before.split(), after.split()[:3]
+        if fstype not in ("cgroup", "cgroup2"):
+            continue
+        seen = Hierarchy(_unescaped(fields[3]), _unescaped(fields[4]))
+        for name in (_V2,) if fstype == "cgroup2" else options.split(","):
+            if name not in found or (found[name].root != "/" and seen.root == "/"):
+                found[name] = seen
+    for option in ("rw", "ro", "noprefix", "xattr", "clone_children", "cpuset_v2_mode"):
+        found.pop(option, None)
+    return found
+
+
+def _folders_of(pid: str, mounted: Mapping[str, Hierarchy]) -> dict[str, str]:
+    """controller -> folder, where it can be seen."""
+    found: dict[str, str] = {}
+    for line in _read(f"/proc/{pid}/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in controllers.split(","):
+            folder = mounted[name].folder(path) if name in mounted else None
+            if folder is not None:
+                found[name] = folder
+    return found
+
+
+def _in_use(folder: str) -> bool:
+    for _, below, _ in os.walk(folder):
+        return bool(below or _read(f"{folder}/cgroup.procs").strip())
+    return False
+
+
+def _holds(folder: str, own: str | None) -> bool:
+    return own is not None and f"{own}/".startswith(f"{folder}/")
+
+
+def _delegate(folder: str, setting: Setting) -> None:
+    """A v2 cgroup has the files of a controller only if all above it have passed it down (cgroup.subtree_control)."""
+    above = []
+    while _exists(f"{(folder := os.path.dirname(folder))}/cgroup.subtree_control"):  # noqa: PTH120
+        above.append(folder)
+    for parent in reversed(above):
+        path = f"{parent}/cgroup.subtree_control"
+        if setting.controller in _read(path).split():
+            continue
         try:
-            _write(path, value)
+            _write(path, f"+{setting.controller}")
+        except FileNotFoundError as error:
+            raise _lacking(setting) from error
         except OSError as error:
+            why = "it has processes of its own" if error.errno == errno.EBUSY else error.strerror
             raise FailedPrecondition(
-                f"linux.resources.{field}: this host does not take {value} for {path}: {error.strerror}"
+                f"linux.resources.{setting.field}: {parent} cannot pass the {setting.controller} controller down: {why}"
             ) from error
 
 
-File = tuple[str, str]
-
-
-def _limits(resources: Mapping[str, Any]) -> list[tuple[str, str, tuple[list[File], list[File]]]]:
-    """(field, controller, (files of v1, files of v2)) for each limit that is asked for."""
-    memory, cpu, pids = (resources.get(name) or {} for name in ("memory", "cpu", "pids"))
-    found: list[tuple[str, str, tuple[list[File], list[File]]]] = []
-    if (limit := memory.get("limit")) is not None:
-        found.append(("memory.limit", "memory", ([("memory.limit_in_bytes", str(limit))], [("memory.max", _max(limit))])))
-    if (swap := memory.get("swap")) is not None:
-        only = swap if swap < 0 else max(0, swap - (limit or 0))
-        files = [("memory.memsw.limit_in_bytes", str(swap))], [("memory.swap.max", _max(only))]
-        found.append(("memory.swap", "memory", files))
-    if (shares := cpu.get("shares")) is not None:
-        weight = max(1, min(10000, 1 + (shares - 2) * 9999 // 262142))  # the kernel's own mapping of ranges
-        found.append(("cpu.shares", "cpu", ([("cpu.shares", str(shares))], [("cpu.weight", str(weight))])))
-    if (quota := cpu.get("quota")) is not None:
-        period = cpu.get("period") or 100_000
-        v1 = [("cpu.cfs_period_us", str(period)), ("cpu.cfs_quota_us", str(quota))]
-        found.append(("cpu.quota", "cpu", (v1, [("cpu.max", f"{_max(quota)} {period}")])))
-    if (most := pids.get("limit")) is not None:
-        found.append(("pids.limit", "pids", ([("pids.max", _max(most))], [("pids.max", _max(most))])))
-    return found
+def _lacking(setting: Setting) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"linux.resources.{setting.field}: this kernel does not offer it (controller {setting.controller}); "
+        "leave it out, or enable it at boot"
+    )
 
 
 def _max(value: int) -> str:
     return "max" if value < 0 else str(value)
 
 
-def _paths_of(pid: str) -> dict[str, str]:
-    """controller -> folder, for the hierarchies that are mounted here."""
-    mounts = _hierarchies()
-    found: dict[str, str] = {}
-    with open(f"/proc/{pid}/cgroup") as lines:
-        for line in lines:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            for name in controllers.split(","):
-                if name in mounts:
-                    found[name] = f"{mounts[name]}{path}".rstrip("/")
-    return found
-
-
-def _hierarchies() -> dict[str, str]:
-    """controller (or ``name=…``, or "" for v2) -> mount point of its whole hierarchy."""
-    found: dict[str, str] = {}
-    with open("/proc/self/mountinfo") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            fields, (fstype, _, options) = before.split(), after.split()[:3]
-            if fields[3] != "/":
-                continue
-            if fstype == "cgroup2":
-                found.setdefault("", fields[4])
-            elif fstype == "cgroup":
-                for word in options.split(","):
-                    if word not in ("rw", "ro", "noprefix", "xattr", "clone_children"):
-                        found.setdefault(word, fields[4])
-    return found
-
-
 def _inherit_cpuset(folder: str) -> None:
-    """A new v1 cpuset is empty, and takes nobody in until it has cpus and mems."""
-    parent = os.path.dirname(folder)
+    """A new v1 cpuset is empty, and takes nobody in until it has cpus and mems; so from the top down."""
+    parent = os.path.dirname(folder)  # noqa: PTH120
     for name in ("cpuset.cpus", "cpuset.mems"):
         with contextlib.suppress(OSError):
-            with open(f"{parent}/{name}") as file:
-                value = file.read().strip()
-            _write(f"{folder}/{name}", value)
+            if _read(f"{folder}/{name}").strip():
+                continue
+            if not _read(f"{parent}/{name}").strip():
+                _inherit_cpuset(parent)
+            _write(f"{folder}/{name}", _read(f"{parent}/{name}").strip())
 
 
-def _send(pid: int, number: int) -> None:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno in (errno.ESRCH, errno.EINVAL):
-            return
-        raise
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, number)
-    finally:
-        os.close(pidfd)
+def _unescaped(name: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), name)
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def _read(path: str) -> str:
+    with open(path) as file:  # noqa: PTH123
+        return file.read()
 
 
 def _write(path: str, text: str) -> None:

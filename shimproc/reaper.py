@@ -1,8 +1,8 @@
-"""Exits: pidfd -> status. The only caller of ``waitid``.
+"""Exits: pidfd -> status. The only caller of ``waitid`` in a shim, and in the daemon for tasks without one.
 
-A watched pid is reaped through its own pidfd. Other children are orphans of the container (the shim is a subreaper): they
-are reaped and forgotten, but never while a runtime is making a process whose pid is not known yet (``expecting``), since
-its status must not be thrown away nor given to a later process with the same pid.
+A watched pid is reaped through its own pidfd. Other children are orphans of the container (the shim is a subreaper):
+they are reaped and forgotten, but never while a runtime is making a process whose pid is not known yet (``expecting``),
+since its status must not be thrown away nor given to a later process with the same pid.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from shimproc.errors import NotFound, Unavailable
 from shimproc.flow import Pending
 from shimproc.loop import READ, LoopLike
+
+_AT_ONCE: Final = 256
+"""Orphans reaped in one turn: a container that makes them faster must not hold up the loop."""
 
 
 class Exited(NamedTuple):
@@ -26,31 +29,58 @@ class Exited(NamedTuple):
     at: int
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process, ended ones too (proc(5), /proc/PID/task/TID/children); none if it is gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - pathlib costs the shim memory
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123
+                found += map(int, file.read().split())
+    return found
+
+
+def send_all(pids: Iterable[int], number: int) -> None:
+    """Signal each by a pidfd. One that is gone or may not be signalled is passed over, as kill(2) does with a group."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
+
+
 class Reaper:
     """The children of this process.
 
     Parameters
     ----------
-    alone : every child is this one task's (a shim); not so in the daemon (``no_shim``).
+    alone : every child is this one task's (a shim); not so in the daemon (``no_shim``), which has children of its own.
     """
 
     def __init__(self, loop: LoopLike, *, alone: bool = True) -> None:
-        self.alone = alone
+        self._alone = alone
         self._loop = loop
         self._watched: dict[int, tuple[int, Pending[Exited]]] = {}
         self._expecting = 0
 
     def watch(self, pid: int) -> Pending[Exited]:
-        """Done when the child ``pid`` has ended, also when it has already. ``ProcessLookupError`` if it is gone."""
+        """Done when the child ``pid`` has ended, also when it has already. ``ProcessLookupError`` if it was reaped.
+
+        Of a process that is no child the status cannot be known: that is ``Unavailable``, once it has ended.
+        """
+        known = self._watched.get(pid)
+        if known is not None:
+            return known[1]
         pidfd = os.pidfd_open(pid)
+        try:
+            self._loop.watch(pidfd, READ, lambda _: self._reap(pid))
+        except BaseException:
+            os.close(pidfd)
+            raise
         pending: Pending[Exited] = Pending()
         self._watched[pid] = (pidfd, pending)
-        self._loop.watch(pidfd, READ, lambda _: self._reap(pid))
         return pending
-
-    def knows(self, pid: int) -> bool:
-        """Is somebody waiting for this child?"""
-        return pid in self._watched
 
     def readable(self, fd: int) -> Pending[None]:
         """Done when ``fd`` has data or is at its end."""
@@ -61,6 +91,25 @@ class Reaper:
             pending.set(None)
 
         self._loop.watch(fd, READ, ready)
+        return pending
+
+    def ended(self, pid: int, seconds: float) -> Pending[None]:
+        """Done when ``pid``, a child or not, has ended, or after ``seconds``: in the kernel it may take longer."""
+        pending: Pending[None] = Pending()
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pending.set(None)
+            return pending
+
+        def close(_: Pending[None]) -> None:
+            timer.cancel()
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+
+        timer = self._loop.call_later(seconds, lambda: pending.set(None))
+        pending.then(close)
+        self._loop.watch(pidfd, READ, lambda _: pending.set(None))
         return pending
 
     def send(self, pid: int, number: int) -> None:
@@ -84,9 +133,22 @@ class Reaper:
             if not self._expecting:
                 self._loop.call_soon(self.sweep)
 
+    def orphans(self, session: int) -> list[int]:
+        """Children that nobody waits for. In the daemon only those of ``session`` (setsid(2)): it has its own."""
+        found = [pid for pid in children(os.getpid()) if pid not in self._watched]
+        return found if self._alone else [pid for pid in found if _session(pid) == session]
+
     def sweep(self) -> None:
-        """Reap orphans that ended. On SIGCHLD."""
-        while not self._expecting:
+        """Reap the orphans that ended. On SIGCHLD."""
+        if self._expecting:
+            return
+        if self._alone:
+            self._sweep_all()
+        else:
+            self._sweep_foreign()
+
+    def _sweep_all(self) -> None:
+        for _ in range(_AT_ONCE):
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
@@ -97,6 +159,15 @@ class Reaper:
                 self._reap(found.si_pid)
             else:
                 os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
+        self._loop.call_soon(self.sweep)
+
+    def _sweep_foreign(self) -> None:
+        """What other threads of the daemon spawn is in its session, and theirs to wait for; a container's is not."""
+        own = os.getsid(0)
+        for pid in children(os.getpid()):
+            if pid not in self._watched and _session(pid) not in (None, own):
+                with contextlib.suppress(ChildProcessError):
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
     def _reap(self, pid: int) -> None:
         known = self._watched.get(pid)
@@ -120,3 +191,10 @@ class Reaper:
         pidfd, _ = self._watched.pop(pid)
         self._loop.unwatch(pidfd)
         os.close(pidfd)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

@@ -1,22 +1,27 @@
-"""Runs a command to its end, without a fork of Python: posix_spawn(3) is a vfork in glibc."""
+"""Runs a command to its end, without a fork of Python: posix_spawn(3) is a vfork in glibc.
+
+The command is in a session of its own, so that no key pressed at the daemon's terminal reaches it, has every signal at
+its default and none blocked, and holds nothing but its three descriptors: all others are close-on-exec (PEP 446).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shimproc.errors import FailedPrecondition
+from shimproc.errors import FailedPrecondition, ResourceExhausted
 from shimproc.reaper import Reaper
 
-_DEFAULT: Final = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
+_DEFAULT: Final = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``stdin``, ``stdout``, ``stderr``: descriptors above 2. Every other descriptor is close-on-exec already."""
+    """``stdin``, ``stdout``, ``stderr``: descriptors above 2. ``env``: this process's own if None."""
 
     argv: tuple[str, ...]
     stdin: int
@@ -26,13 +31,32 @@ class Command:
 
 
 async def run(reaper: Reaper, command: Command) -> int:
-    """Its exit status. ``FailedPrecondition`` when it cannot be started."""
-    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate((command.stdin, command.stdout, command.stderr))]
+    """Its exit status: 0 to 255, 128 + n for a signal.
+
+    ``FailedPrecondition``, which names the command, when it cannot be started.
+    """
+    pid = _spawn(command)
+    try:
+        ended = reaper.watch(pid)
+    except OSError as error:  # no descriptor for a pidfd: it is ours and not reaped, so the bare pid is still its own
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        raise ResourceExhausted(f"{command.argv[0]} was started and cannot be watched: {error.strerror}") from error
+    return (await ended).status
+
+
+def _spawn(command: Command) -> int:
+    fds = (command.stdin, command.stdout, command.stderr)
     env = os.environ if command.env is None else command.env
     try:
-        pid = os.posix_spawnp(
-            command.argv[0], command.argv, env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULT
+        return os.posix_spawnp(
+            command.argv[0],
+            command.argv,
+            env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_DEFAULT,
         )
     except OSError as error:
         raise FailedPrecondition(f"{command.argv[0]} cannot be started: {error.strerror}") from error
-    return (await reaper.watch(pid)).status

@@ -1,7 +1,8 @@
 """Copies one stream of a process from its pipe to its sinks, on the loop, never blocking.
 
-Held up by a full sink, it stops reading, and the process waits as at any full pipe. After the exit ``drain`` reads what
-is there to EAGAIN: nothing written is lost, and an orphan that holds the pipe open delays nothing.
+Held up by a full sink, it stops reading, and the process waits as at any full pipe. After the exit ``drain`` reads
+what is in the pipe at that moment: nothing that the process wrote is lost, and an orphan that holds the pipe open, or
+goes on writing to it, delays nothing.
 """
 
 from __future__ import annotations
@@ -25,19 +26,24 @@ class Output:
 
     Parameters
     ----------
-    fd : the pipe's reading end; this object's from now on.
+    fd : the pipe's reading end; sinks: where it goes. All are this object's from now on.
     """
 
     def __init__(self, loop: LoopLike, fd: int, sinks: Sequence[Sink]) -> None:
         self._loop = loop
         self._fd: int | None = fd
         self._sinks = sinks
+        self._held_up = True
         os.set_blocking(fd, False)
         with contextlib.suppress(OSError):
             linux.set_pipe_size(fd, _PIPE)
         for sink in sinks:
             sink.on_room(self._resume)
-        self._resume()
+        try:
+            self._resume()
+        except BaseException:
+            os.close(fd)
+            raise
 
     @property
     def dropped(self) -> int:
@@ -45,9 +51,11 @@ class Output:
         return sum(sink.dropped for sink in self._sinks)
 
     def drain(self, done: Callable[[], None]) -> None:
-        """The process has ended: read to EAGAIN, then let the sinks finish; ``done`` once all have."""
-        while self._fd is not None and self._read() is not None:
-            pass
+        """The process has ended: read what it left, then let the sinks finish; ``done`` once all have."""
+        left = 0 if self._fd is None else linux.unread(self._fd)
+        while left > 0 and (data := self._read(min(left, _BLOCK))):
+            left -= len(data)
+            self._pass_on(data)
         self._close()
         waiting = len(self._sinks)
 
@@ -69,29 +77,39 @@ class Output:
     def _on_readable(self, _: int) -> None:
         """A bounded number of reads a turn: other streams wait, too."""
         for _turn in range(_READS):
-            room = self._read()
-            if room is None:
+            data = self._read(_BLOCK)
+            if not data:
                 return
-            if not room:
-                assert self._fd is not None
-                self._loop.unwatch(self._fd)
+            if not self._pass_on(data):
+                self._hold_up()
                 return
 
-    def _read(self) -> bool | None:
-        """True: there may be more; False: a sink is full; None: nothing there now, or the end."""
+    def _read(self, size: int) -> bytes:
+        """What is there; nothing now, or at the end (a terminal's is EIO), if it is empty."""
         assert self._fd is not None
         try:
-            data = os.read(self._fd, _BLOCK)
+            data = os.read(self._fd, size)
         except BlockingIOError:
-            return None
+            return b""
+        except OSError:
+            data = b""
         if not data:
             self._close()
-            return None
+        return data
+
+    def _pass_on(self, data: bytes) -> bool:
+        """To every sink; False when one is full."""
         room = [sink.write(data) for sink in self._sinks]
         return all(room)
 
-    def _resume(self) -> None:
+    def _hold_up(self) -> None:
         if self._fd is not None:
+            self._held_up = True
+            self._loop.unwatch(self._fd)
+
+    def _resume(self) -> None:
+        if self._held_up and self._fd is not None:
+            self._held_up = False
             self._loop.watch(self._fd, READ, self._on_readable)
 
     def _close(self) -> None:

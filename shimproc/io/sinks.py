@@ -1,7 +1,12 @@
-"""Where a process's output goes. A sink never blocks: it takes what it can and says when it can take more."""
+"""Where a process's output goes. A sink never blocks: it takes what it can and says when it can take more.
+
+A sink that fails (a full disk, a reader that is gone) counts the bytes in ``dropped`` and goes on taking: it costs
+output, and never holds up the task.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -24,11 +29,11 @@ class Sink(Protocol):
         """No more will come: call ``done`` once everything is delivered, or cannot be."""
 
     def close(self) -> None:
-        """Let go of everything now; what is not delivered is dropped."""
+        """Let go of everything now; what is not delivered is dropped. Harmless when closed."""
 
 
 class LogSink:
-    """A stream of the managed log. A failing disk costs bytes, which are counted, and never holds up the task."""
+    """A stream of the managed log."""
 
     def __init__(self, log: LogFile, stream: str) -> None:
         self._log = log
@@ -36,10 +41,7 @@ class LogSink:
         self.dropped = 0
 
     def write(self, data: bytes) -> bool:
-        try:
-            self._log.write(self._stream, data)
-        except OSError:
-            self.dropped += len(data)
+        self.dropped += self._log.write(self._stream, data)
         return True
 
     def on_room(self, resume: Callable[[], None]) -> None:
@@ -53,30 +55,30 @@ class LogSink:
 
 
 class FileSink:
-    """A file that is appended to, where the output is captured as well."""
+    """A file that is appended to, where the output is captured as well. The descriptor is this object's from now on."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._fd: int | None = fd
         self.dropped = 0
 
     def write(self, data: bytes) -> bool:
-        try:
-            while data:
+        with contextlib.suppress(OSError):
+            while data and self._fd is not None:
                 data = data[os.write(self._fd, data) :]
-        except OSError:
-            self.dropped += len(data)
+        self.dropped += len(data)
         return True
 
     def on_room(self, resume: Callable[[], None]) -> None:
         """It always has."""
 
     def finish(self, done: Callable[[], None]) -> None:
+        self.close()
         done()
 
     def close(self) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)
-            self._fd = -1
+            self._fd = None
 
 
 class CaptureSink:

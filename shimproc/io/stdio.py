@@ -1,30 +1,35 @@
 """A process's stdio, opened as its URIs say (API.md, section 3).
 
 ``""``: closed stdin, discarded output. ``/path`` or ``fifo:///path``: a named pipe. ``file:///path``: appended, by the
-process itself, without a copy. ``log:``: the managed log. With ``capture`` the output is kept in memory, too.
+process itself, without a copy. ``log:``: the managed log. With ``capture`` the output is kept in memory, too. Nothing
+here blocks, and what fails to open leaves nothing open.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from shimproc.flow import Pending
-from shimproc.io.fifo import FifoSink, FifoSource, ensure_fifo
+from shimproc.io.fifo import FifoSink, FifoSource, open_fifo
 from shimproc.io.logfile import LogFile
 from shimproc.io.pump import Output
 from shimproc.io.sinks import CaptureSink, FileSink, LogSink, Sink
 from shimproc.loop import LoopLike
 
 _NULL: Final = ("null", "")
+_SHARED: Final = ("fifo", "file")
+_FIRST_FREE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """The managed log of a process."""
+    """The managed log of a process: where, bytes after which it is rotated, how many files."""
 
     path: str
     max_size: int
@@ -32,34 +37,47 @@ class LogSettings:
 
 
 def parse_uri(uri: str, field: str) -> tuple[str, str]:
-    """(kind, path): null, fifo, file or log."""
+    """(kind, path): null, fifo, file or log. ``InvalidArgument`` or ``Unimplemented`` names ``field``."""
     if uri == "":
         return _NULL
-    if uri == "log:" and field != "stdio.stdin":
+    if uri == "log:" and not field.endswith("stdin"):
         return "log", ""
     if uri.startswith("binary:"):
         raise Unimplemented(f"{field}: binary:// loggers are not served by this version; use log: or a named pipe")
     scheme, separator, rest = uri.partition("://")
-    kind, path = (scheme, rest) if separator else ("fifo", uri)
+    kind, path = ("fifo", uri) if uri.startswith("/") or not separator else (scheme, rest)
     if kind not in ("fifo", "file") or not path.startswith("/") or "\0" in path:
-        allowed = '"", an absolute path, fifo:///path, file:///path' + ("" if field == "stdio.stdin" else " or log:")
+        allowed = '"", an absolute path, fifo:///path, file:///path' + ("" if field.endswith("stdin") else " or log:")
         raise InvalidArgument(f"{field}: {uri!r} is none of {allowed}")
     return kind, path
 
 
 def open_stdio(loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, capture: int | None) -> ProcessIO:
-    """Open all three; an error names the field, and leaves nothing open."""
+    """Open all three.
+
+    Parameters
+    ----------
+    stdio : ``{stdin, stdout, stderr, terminal}``; what is missing or null is "".
+    capture : keep that many first bytes of stdout and of stderr in memory; None for no capture.
+
+    Raises ``InvalidArgument``, ``FailedPrecondition`` or ``Unimplemented``, which name the field; nothing is left open.
+    """
     if stdio.get("terminal"):
         raise Unimplemented("stdio.terminal: terminals are not served by this version; leave it out")
     opened = ProcessIO(loop, log, capture)
     try:
         opened.open_input(str(stdio.get("stdin") or ""))
         stdout, stderr = str(stdio.get("stdout") or ""), str(stdio.get("stderr") or "")
-        opened.open_output("stdout", stdout, None)
-        opened.open_output("stderr", stderr, stdout if capture is None else None)
-    except BaseException:
+        opened.open_output("stdout", stdout)
+        if capture is None and parse_uri(stderr, "stdio.stderr")[0] in _SHARED and stderr == stdout:
+            opened.open_error_as_output()
+        else:
+            opened.open_output("stderr", stderr)
+    except BaseException as error:
         opened.close_child()
         opened.abandon()
+        if isinstance(error, OSError):
+            raise FailedPrecondition(f"stdio: {error.strerror}; raise the limit of open files") from error
         raise
     return opened
 
@@ -96,27 +114,30 @@ class ProcessIO:
         self._child.clear()
 
     def close_stdin(self) -> None:
-        """End the process's stdin; harmless when it has ended. ``FailedPrecondition`` if it never had one."""
+        """End the process's stdin, after what clients have written until now; harmless when it has ended.
+
+        ``FailedPrecondition`` if the process never had a stdin of ours.
+        """
         if self._source is None:
             raise FailedPrecondition("the process has no stdin to close: it was created without one")
-        self._source.close()
+        self._source.end()
 
     def finish(self) -> None:
-        """The process has ended: what it wrote is read now; ``flushed`` once it is delivered."""
+        """The process has ended: what it wrote is read now; ``flushed`` once it is delivered. Returns at once."""
         if self._source is not None:
             self._source.close()
         waiting = len(self._outputs)
-        if not waiting:
-            self.flushed.set(None)
 
         def one() -> None:
             nonlocal waiting
             waiting -= 1
             if waiting == 0:
-                self.flushed.set(None)
+                self._on_delivered()
 
         for output in self._outputs:
             output.drain(one)
+        if not self._outputs:
+            self._on_delivered()
 
     def captured(self) -> dict[str, Any] | None:
         """{stdout, stderr, truncated}, if capture was asked for."""
@@ -131,53 +152,66 @@ class ProcessIO:
             self._source.close()
         for output in self._outputs:
             output.abandon()
-        if self._log is not None:
-            self._log.close()
-            self._log = None
-        self.flushed.set(None)
+        self._on_delivered()
 
     def open_input(self, uri: str) -> None:
         """stdin."""
         kind, path = parse_uri(uri, "stdio.stdin")
         if kind == "fifo":
-            ensure_fifo(path, "stdio.stdin")
-            reading, writing = os.pipe2(os.O_CLOEXEC)
-            self._child.append(reading)
-            self._source = FifoSource(self._loop, path, writing)
+            self._open_source(path)
         else:
-            self._child.append(_open(path if kind == "file" else os.devnull, os.O_RDONLY, "stdio.stdin"))
+            self._give(_open(path if kind == "file" else os.devnull, os.O_RDONLY, "stdio.stdin"))
 
-    def open_output(self, stream: str, uri: str, same: str | None) -> None:
-        """stdout or stderr; the same file as stdout is the same descriptor."""
+    def open_output(self, stream: str, uri: str) -> None:
+        """stdout or stderr."""
         field = f"stdio.{stream}"
         kind, path = parse_uri(uri, field)
-        if kind == "file" and same == uri:
-            self._child.append(os.dup(self._child[1]))
+        if self._limit is None and kind in ("null", "file"):
+            flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT if kind == "file" else 0)
+            self._give(_open(path or os.devnull, flags, field))
             return
         sinks: list[Sink] = []
-        if kind == "file":
-            fd = _open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, field)
-            if self._limit is None:
-                self._child.append(fd)
-                return
-            sinks.append(FileSink(fd))
-        elif kind == "fifo":
-            ensure_fifo(path, field)
-            sinks.append(FifoSink(self._loop, path))
-        elif kind == "log":
-            sinks.append(LogSink(self._open_log(field), stream))
-        if self._limit is not None:
-            self._captures[stream] = CaptureSink(self._limit)
-            sinks.append(self._captures[stream])
-        self._connect(sinks, field)
+        try:
+            if kind != "null":
+                sinks.append(self._open_sink(kind, path, stream))
+            if self._limit is not None:
+                self._captures[stream] = CaptureSink(self._limit)
+                sinks.append(self._captures[stream])
+            reading, writing = _pipe(field)
+            self._give(writing)
+            self._outputs.append(Output(self._loop, reading, sinks))
+        except BaseException:
+            for sink in sinks:
+                sink.close()
+            raise
 
-    def _connect(self, sinks: list[Sink], field: str) -> None:
-        if not sinks:
-            self._child.append(_open(os.devnull, os.O_WRONLY, field))
-            return
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        self._child.append(writing)
-        self._outputs.append(Output(self._loop, reading, sinks))
+    def open_error_as_output(self) -> None:
+        """stderr goes where stdout goes, in the order of writing, as with a shell's ``2>&1``."""
+        self._give(os.dup(self._child[1]))
+
+    def _on_delivered(self) -> None:
+        if self._log is not None:
+            self._log.close()
+        self.flushed.set(None)
+
+    def _open_source(self, path: str) -> None:
+        field = "stdio.stdin"
+        fifo = open_fifo(path, field)
+        try:
+            reading, writing = _pipe(field)
+        except BaseException:
+            os.close(fifo)
+            raise
+        self._give(reading)
+        self._source = FifoSource(self._loop, fifo, writing)
+
+    def _open_sink(self, kind: str, path: str, stream: str) -> Sink:
+        field = f"stdio.{stream}"
+        if kind == "file":
+            return FileSink(_open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, field))
+        if kind == "log":
+            return LogSink(self._open_log(field), stream)
+        return FifoSink(self._loop, open_fifo(path, field))
 
     def _open_log(self, field: str) -> LogFile:
         if self._log is None:
@@ -188,9 +222,29 @@ class ProcessIO:
                 raise FailedPrecondition(f"{field}: cannot open the log {settings.path}: {error.strerror}") from error
         return self._log
 
+    def _give(self, fd: int) -> None:
+        """For the process, and above 2: there it is not in the way of what becomes 0, 1 and 2."""
+        if fd < _FIRST_FREE:
+            low, fd = fd, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+            os.close(low)
+        self._child.append(fd)
+
+
+def _pipe(field: str) -> tuple[int, int]:
+    try:
+        return os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        raise FailedPrecondition(f"{field}: no pipe: {error.strerror}; raise the limit of open files") from error
+
 
 def _open(path: str, flags: int, field: str) -> int:
+    """A file, never waiting for the other side of a named pipe, which is refused here."""
     try:
-        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InvalidArgument(f"{field}: cannot open {path}: {error.strerror}") from error
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidArgument(f"{field}: {path} is a named pipe; write fifo://{path}")
+    os.set_blocking(fd, True)  # the process expects it so
+    return fd

@@ -9,19 +9,22 @@ class Backend(Protocol):
     """One container."""
 
     async def create(self, fds: tuple[int, int, int]) -> int:
-        """Make init with these as its 0, 1 and 2, held before the user's program; returns its pid."""
+        """Make init with these as its 0, 1 and 2, held before the user's program; returns its pid.
+
+        To be called while the reaper is ``expecting``. After a failure ``delete`` removes what there is of it.
+        """
 
     async def start(self) -> None:
-        """Let it go. An error whose ``details.kind`` is ``not_found_executable`` or ``not_executable``: no program ran."""
+        """Let it go. An error with ``details.kind`` ``not_found_executable`` or ``not_executable``: no program ran."""
 
     async def delete(self, *, force: bool) -> None:
         """Remove what the runtime keeps of the container; that it keeps nothing is success."""
 
     def pids(self) -> list[int]:
-        """Every process of the container now."""
+        """Every process of the container now. Only until init is reaped."""
 
     def signal_all(self, number: int) -> None:
-        """Signal every process of the container, without a fork."""
+        """Signal every process of the container, without a fork. Only until init is reaped."""
 
     def kill_leftovers(self) -> None:
         """After init's exit: SIGKILL to what is left."""

@@ -15,22 +15,18 @@ def backend_of(request: Create, reaper: Reaper) -> Backend:
     """``process`` is built in; every other name comes with the path of its command."""
     runtime, bundle = request.runtime, request.bundle
     if runtime["name"] == "process":
-        with open(f"{bundle}/config.json", "rb") as config:
+        with open(f"{bundle}/config.json", "rb") as config:  # noqa: PTH123 - pathlib costs the shim memory
             spec = json.load(config)
         chroot = f"{bundle}/rootfs" if request.mounts else None
         return PlainBackend(spec, request.runtime_id, chroot, reaper)
     options = runtime["options"]
-    return OciBackend(
-        OciRuntime(
-            OciOptions(
-                command=runtime["command"],
-                root=runtime["root"],
-                bundle=bundle,
-                id=request.runtime_id,
-                systemd_cgroup=bool(options.get("systemd_cgroup")),
-                no_pivot_root=bool(options.get("no_pivot_root")),
-                no_new_keyring=bool(options.get("no_new_keyring")),
-            ),
-            reaper,
-        )
+    settings = OciOptions(
+        command=runtime["command"],
+        root=runtime["root"],
+        bundle=bundle,
+        id=request.runtime_id,
+        systemd_cgroup=bool(options.get("systemd_cgroup")),
+        no_pivot_root=bool(options.get("no_pivot_root")),
+        no_new_keyring=bool(options.get("no_new_keyring")),
     )
+    return OciBackend(OciRuntime(settings, reaper), reaper)

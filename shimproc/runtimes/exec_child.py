@@ -1,12 +1,13 @@
 """The forked child that becomes a plain process: held, then made what the spec says, then the program.
 
 Runs between fork and execve, so it does as little as it can. What fails is told over a close-on-exec pipe, as JSON
-``{field, errno, kind}``, and the child ends; if the shim goes while the child is held, the child ends, too.
+``{field, errno, what, error}``, and the child ends; if the shim goes while the child is held, the child ends, too.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -20,34 +21,40 @@ from shimproc.errors import InvalidArgument, PermissionDenied, ShimyardError
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UMASK: Final = 0o022
-_INFINITE: Final = resource.RLIM_INFINITY
+_INFINITE: Final = 1 << 63
+"""OCI gives no limit as the largest of 64 bits; setrlimit(2) has a number of its own."""
+_LAST_FD: Final = 0xFFFFFFFF
+_TIOCSCTTY: Final = 0x540E  # ioctl_tty(2)
+_TOLD: Final = 512
+"""Characters of a name or reason that are told: the whole report must fit into a pipe (PIPE_BUF, pipe(7))."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Descriptors of a held child: ``hold`` gives a byte to go on, ``report`` takes a failure, ``shim_end`` is not ours."""
+    """Descriptors of a held child: ``hold`` gives a byte to go on, ``report`` takes a failure."""
 
     hold: int
     report: int
-    shim_end: int
     stdio: tuple[int, int, int]
     chroot: str | None
 
 
 def become(spec: Mapping[str, Any], held: Held) -> NoReturn:
     """In the child. Never returns."""
-    field = "process"
+    field = "stdio"
     try:
-        os.close(held.shim_end)
         os.setsid()
         _default_signals()
+        _take_stdio(held)
         if os.read(held.hold, 1) == b"":
             os._exit(1)
         process = spec["process"]
-        for field, step in _STEPS:
+        for field, step in _STEPS:  # noqa: B007 - told when a step fails
             step(process, held)
+        field = "process.env"
+        env = _environment(process)
         field = "process.args"
-        _execute(process)
+        _execute(process["args"], env)
     except BaseException as error:  # noqa: BLE001 - nothing may climb back into the shim
         _report(held.report, field, error)
     finally:
@@ -55,22 +62,22 @@ def become(spec: Mapping[str, Any], held: Held) -> NoReturn:
 
 
 def failure_of(told: bytes) -> ShimyardError:
-    """The error that a child's report stands for."""
+    """The error that a child's report stands for; ``details.kind`` says that no program ran."""
     report = json.loads(told)
-    number, field = report["errno"], report["field"]
-    message = f"{field}: {report['what']}: {os.strerror(number) if number else report['error']}"
-    details = {"field": field}
-    if field == "process.args":
-        details["kind"] = "not_found_executable" if number == errno.ENOENT else "not_executable"
-    elif number == errno.EPERM:
-        return PermissionDenied(f"{message}; the daemon may not do that for this user", details)
+    number, field, what = report["errno"], report["field"], report["what"]
+    message = f"{field}: {what}: {os.strerror(number)}" if number else f"{field}: {report['error']}"
+    missing = field == "process.args" and number == errno.ENOENT
+    details = {"field": field, "kind": "not_found_executable" if missing else "not_executable"}
+    if field != "process.args" and number in (errno.EPERM, errno.EACCES):
+        return PermissionDenied(f"{message}; the daemon, or this user, may not do that", details)
     return InvalidArgument(message, details)
 
 
 def _report(fd: int, field: str, error: BaseException) -> None:
     number = error.errno if isinstance(error, OSError) else None
     what = error.filename if isinstance(error, OSError) and error.filename else type(error).__name__
-    os.write(fd, json.dumps({"field": field, "errno": number, "what": str(what), "error": str(error)}).encode())
+    told = {"field": field, "errno": number, "what": str(what)[:_TOLD], "error": str(error)[:_TOLD]}
+    os.write(fd, json.dumps(told).encode()[:4096])
 
 
 def _default_signals() -> None:
@@ -81,24 +88,46 @@ def _default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def _take_stdio(held: Held) -> None:
+    """Our 0, 1 and 2, and nothing of the shim's: a held child must keep no pipe or socket of it open."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in held.stdio]
+    for number, fd in enumerate(high):
+        os.dup2(fd, number)
+    first = 3
+    for fd in sorted((held.hold, held.report)):
+        if fd > first:
+            linux.close_range(first, fd - 1)
+        first = fd + 1
+    linux.close_range(first, _LAST_FD)
+
+
+def _set_terminal(process: Mapping[str, Any], _: Held) -> None:
+    if process.get("terminal"):
+        fcntl.ioctl(0, _TIOCSCTTY, 0)
+
+
 def _set_oom(process: Mapping[str, Any], _: Held) -> None:
     if (score := process.get("oomScoreAdj")) is not None:
-        with open("/proc/self/oom_score_adj", "w") as file:
+        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib costs the shim memory
             file.write(str(score))
 
 
 def _set_limits(process: Mapping[str, Any], _: Held) -> None:
     for limit in process.get("rlimits") or ():
-        which = getattr(resource, limit["type"], None)
+        name = limit["type"]
+        which = getattr(resource, name, None) if name.startswith("RLIMIT_") else None
         if which is None:
-            raise OSError(errno.EINVAL, "unknown limit", limit["type"])
-        soft, hard = (_INFINITE if limit[name] >= 1 << 63 else limit[name] for name in ("soft", "hard"))
-        resource.setrlimit(which, (soft, hard))
+            raise OSError(errno.EINVAL, "no such limit", name)
+        soft, hard = (_rlimit(limit[end]) for end in ("soft", "hard"))
+        try:
+            resource.setrlimit(which, (soft, hard))
+        except ValueError as error:  # Python's word for EPERM and EINVAL
+            raised = "not allowed" in str(error)
+            raise OSError(errno.EPERM if raised else errno.EINVAL, str(error), name) from error
 
 
-def _set_stdio(_: Mapping[str, Any], held: Held) -> None:
-    for number, fd in enumerate(held.stdio):
-        os.dup2(fd, number)
+def _rlimit(value: int) -> int:
+    return resource.RLIM_INFINITY if value >= _INFINITE else value
 
 
 def _set_root(_: Mapping[str, Any], held: Held) -> None:
@@ -108,9 +137,11 @@ def _set_root(_: Mapping[str, Any], held: Held) -> None:
 
 
 def _set_user(process: Mapping[str, Any], _: Held) -> None:
+    """Groups first: after setresuid(2) they could not be set any more."""
     user = process.get("user") or {}
-    uid, gid, groups = user.get("uid", 0), user.get("gid", 0), user.get("additionalGids") or []
-    if os.geteuid() == 0:
+    uid, gid = user.get("uid", os.geteuid()), user.get("gid", os.getegid())
+    groups = user.get("additionalGids") or []
+    if groups or os.geteuid() == 0:
         os.setgroups(groups)
     if gid != os.getegid():
         os.setresgid(gid, gid, gid)
@@ -130,9 +161,9 @@ def _set_cwd(process: Mapping[str, Any], _: Held) -> None:
 
 
 _STEPS: Final = (
+    ("process.terminal", _set_terminal),
     ("process.oomScoreAdj", _set_oom),
     ("process.rlimits", _set_limits),
-    ("stdio", _set_stdio),
     ("rootfs", _set_root),
     ("process.user", _set_user),
     ("process.noNewPrivileges", _set_no_new_privs),
@@ -140,8 +171,24 @@ _STEPS: Final = (
 )
 
 
-def _execute(process: Mapping[str, Any]) -> NoReturn:
+def _environment(process: Mapping[str, Any]) -> dict[str, str]:
+    env = {"PATH": _PATH}
+    for entry in process.get("env") or ():
+        name, equals, value = entry.partition("=")
+        if not name or not equals:
+            raise ValueError(f"{entry[:_TOLD]!r} is not NAME=VALUE")
+        env[name] = value
+    return env
+
+
+def _execute(args: list[str], env: Mapping[str, str]) -> NoReturn:
     """execve along the spec's own PATH. Every descriptor but 0, 1 and 2 is close-on-exec (PEP 446)."""
-    args = process["args"]
-    env = dict(entry.split("=", 1) for entry in process.get("env") or ())
-    os.execvpe(args[0], args, env if "PATH" in env else {**env, "PATH": _PATH})
+    if not args:
+        raise ValueError("it is empty; give the program and its arguments")
+    try:
+        if not args[0]:
+            raise FileNotFoundError(errno.ENOENT, "no name")
+        os.execvpe(args[0], args, env)  # noqa: S606 - it is the job
+    except OSError as error:  # its file name is the last that was tried
+        where = "" if "/" in args[0] else f" in PATH ({env['PATH']})"
+        raise OSError(error.errno, error.strerror, f"{args[0]!r}{where}") from error

@@ -1,31 +1,40 @@
-"""An OCI runtime by its command line (crun(1), runc(8)): a record of options, a method a verb, one place for the command.
+"""An OCI runtime by its command line (crun(1), runc(8)): a record of options, a method a verb, one command-maker.
 
-The container's stdio is the runtime's own on ``create``, and init keeps what it inherits: so the runtime tells its errors
-by ``--log``, and no pipe that anyone waits on is ever given to it.
+The container's stdio is the runtime's own on ``create``, and init keeps what it inherits: so the runtime tells its
+errors by ``--log``, and no pipe that anyone waits on is ever given to it. A later verb's stderr goes to a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import NotFound, Unavailable
-from shimproc.reaper import Reaper
+from shimproc.errors import NotFound, Unknown
+from shimproc.reaper import Reaper, send_all
+from shimproc.runtimes.descendants import Family
 from shimproc.runtimes.failures import Failure, explain
 from shimproc.spawn import Command, run
 
-PID_FILE = "init.pid"
-LOG = "runtime.log"
-_TAIL = 4096
+PID_FILE: Final = "init.pid"
+LOG: Final = "runtime.log"
+STDERR: Final = "runtime.stderr"
+_TAIL: Final = 1 << 16
+"""A message may quote an argument of the spec, and those are long."""
+_TOLD: Final = 4096
+_OWN: Final = frozenset(
+    ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
+)
+"""What systemd tells the daemon (sd_notify(3), sd_listen_fds(3)): a runtime would hand it on to the container."""
 
 
 @dataclass(frozen=True, slots=True)
 class OciOptions:
-    """``command``: the runtime's path; ``root``: where it keeps its state."""
+    """``command``: the runtime's path; ``root``: where it keeps its state; ``bundle`` also gets log and pid file."""
 
     command: str
     root: str
@@ -37,15 +46,16 @@ class OciOptions:
 
 
 class OciRuntime:
-    """The verbs for one container."""
+    """The verbs for one container. Each raises what ``failures`` makes of the runtime's last error."""
 
     def __init__(self, options: OciOptions, reaper: Reaper) -> None:
         self._options = options
         self._reaper = reaper
         self._log = f"{options.bundle}/{LOG}"
+        self._stderr = f"{options.bundle}/{STDERR}"
 
     async def create(self, fds: tuple[int, int, int]) -> int:
-        """Returns init's pid."""
+        """Init's pid. ``fds`` are its 0, 1 and 2, and the runtime's own while it works."""
         options = self._options
         pid_file = f"{options.bundle}/{PID_FILE}"
         args = ["--bundle", options.bundle, "--pid-file", pid_file]
@@ -54,8 +64,10 @@ class OciRuntime:
         if options.no_new_keyring:
             args.append("--no-new-keyring")
         await self._run("create", [*args, options.id], fds)
-        with open(pid_file) as file:
-            return int(file.read())
+        try:
+            return int(_read(pid_file, 0))
+        except (OSError, ValueError) as error:
+            raise Unknown(f"{options.command} created {options.id} and left no pid in {pid_file}: {error}") from error
 
     async def start(self) -> None:
         """Let init go."""
@@ -63,54 +75,55 @@ class OciRuntime:
 
     async def delete(self) -> None:
         """Remove the container, killing it if it runs; one that does not exist is removed already."""
-        try:
+        with contextlib.suppress(NotFound):
             await self._run("delete", ["--force", self._options.id])
-        except NotFound:
-            return
 
-    async def _run(self, verb: str, args: list[str], fds: tuple[int, int, int] | None = None) -> None:
+    def _command(self, verb: str, args: list[str]) -> tuple[str, ...]:
         options = self._options
         argv = [options.command, "--root", options.root, "--log", self._log, "--log-format", "json"]
         if options.systemd_cgroup:
             argv.append("--systemd-cgroup")
-        argv += [verb, *args]
-        seen = self._log_size()
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            status = await run(self._reaper, Command(tuple(argv), *(fds or (null, null, null))))
-        finally:
-            os.close(null)
+        return (*argv, verb, *args)
+
+    async def _run(self, verb: str, args: list[str], fds: tuple[int, int, int] | None = None) -> None:
+        argv = self._command(verb, args)
+        logged, written = _size(self._log), _size(self._stderr)
+        with self._stdio(fds) as (stdin, stdout, stderr):
+            status = await run(self._reaper, Command(argv, stdin, stdout, stderr, _environment()))
         if status != 0:
-            raise explain(Failure(verb, " ".join(argv), status, self._log_since(seen)))
+            errors = tuple(_errors_in(_read(self._log, logged)))
+            raise explain(Failure(verb, " ".join(argv), status, errors, _read(self._stderr, written)[-_TOLD:]))
 
-    def _log_size(self) -> int:
-        try:
-            return os.stat(self._log).st_size
-        except FileNotFoundError:
-            return 0
-
-    def _log_since(self, offset: int) -> list[str]:
-        """The messages that the runtime has logged since then, last one last."""
-        try:
-            with open(self._log, "rb") as file:
-                file.seek(max(offset, os.fstat(file.fileno()).st_size - _TAIL))
-                lines = file.read().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        return [_message(line) for line in lines if line.strip()]
+    @contextlib.contextmanager
+    def _stdio(self, fds: tuple[int, int, int] | None) -> Iterator[tuple[int, int, int]]:
+        """The given ones; else nothing to read, and a file for what is written, unless the disk has no room for one."""
+        if fds is not None:
+            yield fds
+            return
+        with contextlib.ExitStack() as opened:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            opened.callback(os.close, null)
+            out = null
+            with contextlib.suppress(OSError):
+                out = os.open(self._stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                opened.callback(os.close, out)
+            yield null, out, out
 
 
 class OciBackend:
     """A container of an OCI runtime, as the shim sees it."""
 
-    def __init__(self, runtime: OciRuntime) -> None:
+    def __init__(self, runtime: OciRuntime, reaper: Reaper) -> None:
         self._runtime = runtime
+        self._reaper = reaper
         self._cgroup: Cgroup | None = None
+        self._family: Family | None = None
 
     async def create(self, fds: tuple[int, int, int]) -> int:
         """Init's pid; its cgroup is remembered, to find the rest of the container by."""
         pid = await self._runtime.create(fds)
         self._cgroup = Cgroup.of(pid)
+        self._family = Family(pid, self._reaper)
         return pid
 
     async def start(self) -> None:
@@ -122,25 +135,53 @@ class OciBackend:
         await self._runtime.delete()
 
     def pids(self) -> list[int]:
-        """By the cgroup."""
-        if self._cgroup is None:
-            raise Unavailable("the container's cgroup is not known")
-        return self._cgroup.pids()
+        """By the cgroup; where it has none of its own, by descent."""
+        if self._cgroup is not None:
+            return self._cgroup.pids()
+        return self._family.pids() if self._family is not None else []
 
     def signal_all(self, number: int) -> None:
-        """By the cgroup, each by its pidfd."""
-        if self._cgroup is not None:
-            self._cgroup.signal_all(number)
+        """Each by its pidfd."""
+        send_all(self.pids(), number)
 
     def kill_leftovers(self) -> None:
         """With a pid namespace of its own the kernel has done it; with the host's, this does."""
         if self._cgroup is not None:
             self._cgroup.kill()
+        elif self._family is not None:
+            self._family.kill_orphans()
 
 
-def _message(line: str) -> str:
+def _environment() -> Mapping[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _OWN}
+
+
+def _size(path: str) -> int:
     try:
-        entry: Any = json.loads(line)
-    except ValueError:
-        return line
-    return str(entry.get("msg", line)) if isinstance(entry, Mapping) else line
+        return os.stat(path).st_size  # noqa: PTH116 - pathlib costs the shim memory
+    except FileNotFoundError:
+        return 0
+
+
+def _read(path: str, offset: int) -> str:
+    """What was written since, at most the last ``_TAIL`` bytes."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    try:
+        os.lseek(fd, max(offset, os.fstat(fd).st_size - _TAIL), os.SEEK_SET)
+        return os.read(fd, _TAIL).decode(errors="replace")
+    finally:
+        os.close(fd)
+
+
+def _errors_in(log: str) -> Iterator[str]:
+    """The messages of its error lines: ``{"level": "error", "msg": ..., "time": ...}``; warnings are no reason."""
+    for line in log.splitlines():
+        try:
+            entry: Any = json.loads(line)
+        except ValueError:  # cut off by the tail's begin, or no JSON
+            continue
+        if isinstance(entry, Mapping) and entry.get("level") in ("error", "fatal", "panic"):
+            yield str(entry.get("msg", ""))

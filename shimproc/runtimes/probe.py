@@ -1,16 +1,37 @@
-"""Can this host use a runtime, and if not, why? Used by the daemon and ``shimyard doctor``; a shim never imports it."""
+"""Can this host use a runtime, and if not, why? Used by the daemon and ``shimyard doctor``; a shim never imports it.
+
+Told by a real try: a container with an empty rootfs and a program that is not there. A runtime looks for the program
+last, when namespaces, mounts and cgroups are made; so if that is all that it complains of, it works here, and has
+nothing left to be removed. A try takes 10 to 60 ms.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from shimproc.runtimes.failures import NOT_FOUND, Failure, explain
 
 _SECONDS: Final = 10
-_UNIFIED: Final = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+_PROGRAM: Final = "/shimyard-probe"
+_VERSION: Final = re.compile(r"\bversion\s+(\S+)")
+_REMEDIES: Final = (
+    (
+        "hybrid mode not supported",
+        "mount each controller that /sys/fs/cgroup/unified/cgroup.controllers lists as v1, or boot with v2 alone",
+    ),
+    ("cgroup", "mount cgroups at /sys/fs/cgroup, or let the daemon write there"),
+    ("not permitted", "give the daemon CAP_SYS_ADMIN, or use the process runtime"),
+    ("permission denied", "give the daemon CAP_SYS_ADMIN, or use the process runtime"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +46,71 @@ class Probe:
 
 
 def probe(name: str) -> Probe:
-    """``process`` always is; others are looked for, asked for their version, and checked against this host's cgroups."""
+    """``process`` always is usable; others, by name or path, are looked for, asked for their version, and tried."""
     if name == "process":
-        return Probe(name, None, None, True, None)
+        return Probe(name, None, None, usable=True, why=None)
     path = shutil.which(name)
     if path is None:
-        return Probe(name, None, None, False, f"{name} is not installed; install it, e.g. apt-get install {Path(name).name}")
+        why = f"{name} is not installed, or not executable; install it, e.g. apt-get install {Path(name).name}"
+        return Probe(name, None, None, usable=False, why=why)
     try:
-        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True)
+        version = _version_of(path)
+        why_not = _unusable(name, path)
     except (OSError, subprocess.SubprocessError) as error:
-        return Probe(name, path, None, False, f"{path} --version failed: {error}")
-    version = next(iter(told.stdout.splitlines()), "").strip()
-    why = _unusable(Path(path).name)
-    return Probe(name, path, version, why is None, why)
+        return Probe(name, path, None, usable=False, why=f"{path} cannot be run: {error}; install it again")
+    return Probe(name, path, version, usable=why_not is None, why=why_not)
 
 
-def _unusable(name: str) -> str | None:
+def _version_of(path: str) -> str:
+    """``crun version 1.8.1`` and ``runc version 1.1.5+ds1``; of others the first line as it is."""
+    done = subprocess.run(
+        [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=True
+    )
+    first = next(iter(done.stdout.splitlines()), "").strip()
+    found = _VERSION.search(first)
+    return found[1] if found else first
+
+
+def _unusable(name: str, path: str) -> str | None:
     if os.geteuid() != 0:
         return f"{name} needs root here; run the daemon as root, or use the process runtime"
-    if name == "crun" and _UNIFIED.exists() and (controllers := _UNIFIED.read_text().split()):
-        return (
-            f"crun refuses a host with hybrid cgroups while a controller is on the v2 side ({' '.join(controllers)}); "
-            "mount those controllers as v1, or boot with cgroups v2 alone"
-        )
-    return None
+    with tempfile.TemporaryDirectory(prefix="shimyard-probe-") as folder:
+        failure = _try(path, Path(folder))
+    if failure is None:
+        return f"{path} created a container without a program; use another runtime"
+    error = explain(failure)
+    if error.details.get("kind") == NOT_FOUND:
+        return None
+    remedy = next((remedy for word, remedy in _REMEDIES if word in error.message.lower()), "try another runtime")
+    return f"{name} cannot make a container: {error.message}; {remedy}"
+
+
+def _try(path: str, folder: Path) -> Failure | None:
+    """How ``create`` failed; None if it did not, and then what it made is deleted."""
+    for inner in ("dev", "proc"):
+        (folder / "rootfs" / inner).mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(_spec()))
+    container = folder.name
+    command = [path, "--root", str(folder / "root"), "--log", str(folder / "log"), "--log-format", "json"]
+    verb = ["create", "--bundle", str(folder), container]
+    with (folder / "stderr").open("wb") as stderr:  # a file: init would inherit a pipe, and hold it
+        done = _run([*command, *verb], stderr.fileno())
+    if done == 0:
+        _run([*command, "delete", "--force", container], subprocess.DEVNULL)
+        return None
+    return Failure("create", " ".join([*command, *verb]), done, (), (folder / "stderr").read_text(errors="replace"))
+
+
+def _run(command: list[str], stderr: int) -> int:
+    null = subprocess.DEVNULL
+    return subprocess.run(command, stdin=null, stdout=null, stderr=stderr, timeout=_SECONDS, check=False).returncode
+
+
+def _spec() -> Mapping[str, Any]:
+    return {
+        "ociVersion": "1.0.2",
+        "process": {"user": {"uid": 0, "gid": 0}, "args": [_PROGRAM], "cwd": "/", "noNewPrivileges": True},
+        "root": {"path": "rootfs"},
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "linux": {"namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts")]},
+    }

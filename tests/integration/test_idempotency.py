@@ -1,0 +1,75 @@
+"""A repeated request with the same ``key`` does nothing twice and gets the first one's reply (API.md, section 2)."""
+
+from __future__ import annotations
+
+from tests.support.events import of, topics
+from tests.support.scene import Scene
+
+
+def test_a_run_repeated_with_its_key_is_one_run_with_one_reply(scene: Scene) -> None:
+    params = scene.sleeper()
+    client = scene.api.using(key="once")
+    first = client.call("tasks.run", **params)
+    assert client.call("tasks.run", **params) == first
+    assert len(scene.api.call("tasks.list")["tasks"]) == 1
+
+
+def test_a_repeat_that_overtakes_the_first_reply_waits_for_it(scene: Scene) -> None:
+    params = scene.shell("exit 3")
+    client = scene.api.using(key="both")
+    sent = [client.send("tasks.run", **params, rm=True, wait=True) for _ in range(5)]
+    answers = [client.result(request) for request in sent]
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0]["exit"]["exit_status"] == 3
+    lived = topics(of(scene.daemon.replay(), params["id"]))
+    assert lived.count("/tasks/start") == 1
+
+
+def test_the_reply_is_the_first_ones_even_after_the_thing_has_gone(plain_scene: Scene) -> None:
+    params = plain_scene.params("/bin/true")
+    client = plain_scene.api.using(key="made")
+    made = client.call("containers.create", **params)
+    plain_scene.api.call("containers.delete", id=params["id"])
+    assert client.call("containers.create", **params) == made
+    plain_scene.api.refused("not_found", "containers.get", id=params["id"])
+
+
+def test_a_refusal_is_repeated_too(plain_scene: Scene) -> None:
+    params = plain_scene.params("/bin/true")
+    plain_scene.api.call("containers.create", **params)
+    client = plain_scene.api.using(key="refused")
+    first = client.refused("already_exists", "containers.create", **params)
+    plain_scene.api.call("containers.delete", id=params["id"])
+    assert client.refused("already_exists", "containers.create", **params).message == first.message
+
+
+def test_another_key_another_method_and_another_namespace_are_other_requests(plain_scene: Scene) -> None:
+    params = plain_scene.params("/bin/true")
+    client = plain_scene.api.using(key="same")
+    client.call("containers.create", **params)
+    client.call("containers.delete", id=params["id"])
+    other = Scene(plain_scene.daemon, plain_scene.image, "process")
+    other.api.using(key="same").call("containers.create", **params)
+    other.api.call("containers.get", id=params["id"])
+    other.clear()
+    plain_scene.api.using(key="other").call("containers.create", **params)
+    plain_scene.api.call("containers.get", id=params["id"])
+
+
+def test_the_first_reply_is_kept_when_the_daemon_is_killed(own_scene: Scene) -> None:
+    params = own_scene.sleeper()
+    client = own_scene.api.using(key="once")
+    first = client.call("tasks.run", **params)
+    kill = own_scene.api.using(key="killed")
+    own_scene.daemon.kill9()
+    own_scene.daemon.restart()
+    assert client.call("tasks.run", **params) == first
+    kill.call("tasks.kill", id=params["id"], signal="SIGKILL")
+    ended = own_scene.api.using(key="deleted")
+    own_scene.wait(params["id"])
+    gone = ended.call("tasks.delete", id=params["id"])
+    own_scene.daemon.kill9()
+    own_scene.daemon.restart()
+    assert ended.call("tasks.delete", id=params["id"]) == gone
+    assert topics(of(own_scene.daemon.replay(), params["id"])).count("/tasks/delete") == 1
+    assert kill.call("tasks.kill", id=params["id"], signal="SIGKILL") == {}
