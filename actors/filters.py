@@ -2,27 +2,32 @@
 
     filters  = several strings, any of which must match        selector = fieldpath [operator value]
     string   = selector *("," selector), all of which must     operator = "==" | "!=" | "~="
-    fieldpath = field *("." field)                             field, value = a bare word, or "quoted" as in JSON
+    fieldpath = field *("." field)                             field    = a bare word, or "quoted" as in Go
+    value    = anything without comma, quote and space, or "quoted"; after ~= also |quoted|, or /quoted/ as a whole
 
-A fieldpath alone asks whether the field is there. A regular expression (``~=``) is searched for anywhere; patterns in
-which a repetition repeats another are refused, since they may take for ever on a short text.
+A fieldpath alone asks whether the field is there. A regular expression (``~=``) is searched for anywhere, in linear
+time (``actors.patterns``), so that no filter can hold the daemon.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from re import _parser as regex_parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
+from actors.patterns import compile_pattern
 from shimproc.errors import InvalidArgument
 
 MAX_LENGTH: Final = 1024
+MAX_FILTERS: Final = 64
+_SPACE: Final = re.compile(r"\s*")
 _WORD: Final = re.compile(r"[A-Za-z0-9_/:-]+")
 _BARE_VALUE: Final = re.compile(r"[^,\"\s]+")
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+_PATTERNS: Final = (re.compile(r"\|((?:[^|\\]|\\.)*)\|"), re.compile(r"/((?:[^/\\]|\\.)*)/(?=\s*(?:,|$))"))
+_ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\\"'/])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))")
+_LETTERS: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _OPERATORS: Final = ("==", "!=", "~=")
 Test = Callable[[str | None], bool]
 
@@ -36,10 +41,12 @@ class Selector:
 
 
 def compile_filters(texts: Sequence[str], field: str = "filters") -> Callable[[Mapping[str, Any]], bool]:
-    """A predicate on the wire's maps; no filters match everything.
+    """A predicate on the wire's maps, for one thread; no filters match everything.
 
     ``InvalidArgument`` names ``filters[i]`` and the position where the text stops making sense.
     """
+    if len(texts) > MAX_FILTERS:
+        raise InvalidArgument(f"{field}: {len(texts)} are more than {MAX_FILTERS}; join them with regular expressions")
     alternatives = [_Parser(text, f"{field}[{index}]").parse() for index, text in enumerate(texts)]
 
     def matches(thing: Mapping[str, Any]) -> bool:
@@ -55,16 +62,24 @@ def _value(thing: Any, path: tuple[str, ...]) -> str | None:
     for place, name in enumerate(path):
         if not isinstance(thing, Mapping):
             return None
-        if name not in thing:
-            rest = ".".join(path[place:])
-            thing = thing.get(rest)
+        rest = ".".join(path[place:])
+        if rest in thing and (name not in thing or path[place - 1] == "labels"):
+            thing = thing[rest]
             break
+        if name not in thing:
+            return None
         thing = thing[name]
-    if thing is None or isinstance(thing, (Mapping, list)):
-        return None if thing is None else ""
-    if isinstance(thing, bool):
-        return "true" if thing else "false"
-    return str(thing)
+    return _text(thing)
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Mapping, list, tuple, bytes)):
+        return ""
+    return str(value)
 
 
 class _Parser:
@@ -81,93 +96,78 @@ class _Parser:
         if not self._text:
             return []
         selectors = [self._selector()]
-        while self._at < len(self._text):
-            if self._text[self._at] != ",":
-                raise self._unexpected("a comma or the end")
+        while self._next() == ",":
             self._at += 1
             selectors.append(self._selector())
+        if self._at < len(self._text):
+            raise self._unexpected("a comma or the end")
         return selectors
+
+    def _next(self, length: int = 1) -> str:
+        """What comes after any space."""
+        found = _SPACE.match(self._text, self._at)
+        self._at = found.end() if found else self._at
+        return self._text[self._at : self._at + length]
 
     def _selector(self) -> Selector:
         path = [self._field_name()]
-        while self._text[self._at : self._at + 1] == ".":
+        while self._next() == ".":
             self._at += 1
             path.append(self._field_name())
-        operator = self._text[self._at : self._at + 2]
+        operator = self._next(2)
         if operator not in _OPERATORS:
-            return Selector(tuple(path), lambda value: value is not None and value != "")
+            if operator and operator[0] != ",":
+                raise self._unexpected("==, !=, ~=, a comma or the end")
+            labelled = path[0] == "labels" and len(path) > 1
+            return Selector(tuple(path), lambda value: value is not None and (labelled or value != ""))
         self._at += 2
-        return Selector(tuple(path), self._test(operator, self._read_value()))
+        return Selector(tuple(path), self._test(operator))
 
     def _field_name(self) -> str:
-        return self._quoted() or self._take(_WORD, "a field's name")
+        quoted = self._quoted() if self._next() == '"' else None
+        return self._take(_WORD, "a field's name").group() if quoted is None else quoted
 
-    def _read_value(self) -> str:
-        if self._text[self._at : self._at + 1] in ("", ","):
+    def _test(self, operator: str) -> Test:
+        if operator == "~=":
+            pattern = compile_pattern(self._pattern(), self._field)
+            return lambda value: value is not None and pattern.search(value)
+        expected = self._plain_value()
+        if operator == "==":
+            return lambda value: value == expected
+        return lambda value: value != expected
+
+    def _plain_value(self) -> str:
+        first = self._next()
+        if first in ("", ","):
             return ""
-        return self._quoted() or self._take(_BARE_VALUE, "a value")
+        return self._quoted() if first == '"' else self._take(_BARE_VALUE, "a value").group()
+
+    def _pattern(self) -> str:
+        self._next()
+        for delimited in _PATTERNS:
+            found = delimited.match(self._text, self._at)
+            if found is not None:
+                self._at = found.end()
+                mark = found.group()[0]
+                return found.group(1).replace("\\" + mark, mark)
+        return self._plain_value()
 
     def _quoted(self) -> str:
-        if self._text[self._at : self._at + 1] != '"':
-            return ""
-        try:
-            return str(json.loads(self._take(_QUOTED, "a closing quote")))
-        except ValueError as error:
-            raise self._unexpected("a quoted text as in JSON") from error
+        return _ESCAPE.sub(self._unescaped, self._take(_QUOTED, "a closing quote").group(1))
 
-    def _take(self, pattern: re.Pattern[str], what: str) -> str:
+    def _unescaped(self, found: re.Match[str]) -> str:
+        letter, *numbers, octal, unknown = found.groups()
+        number = int(octal, 8) if octal else int(next(filter(None, numbers), "0"), 16)
+        if unknown or number > 0x10FFFF or 0xD800 <= number < 0xE000:
+            raise InvalidArgument(f"{self._field}: {found.group()} is no escape of a quoted text, as in Go")
+        return _LETTERS.get(letter, letter) if letter else chr(number)
+
+    def _take(self, pattern: re.Pattern[str], what: str) -> re.Match[str]:
         found = pattern.match(self._text, self._at)
         if found is None:
             raise self._unexpected(what)
         self._at = found.end()
-        return found.group()
-
-    def _test(self, operator: str, expected: str) -> Test:
-        if operator == "==":
-            return lambda value: value == expected
-        if operator == "!=":
-            return lambda value: value != expected
-        pattern = self._pattern(expected)
-        return lambda value: value is not None and pattern.search(value) is not None
-
-    def _pattern(self, text: str) -> re.Pattern[str]:
-        try:
-            if _nests(regex_parser.parse(text)):
-                raise InvalidArgument(f"{self._field}: {text!r} repeats a repetition; that may never end: simplify it")
-            return re.compile(text)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise InvalidArgument(f"{self._field}: {text!r} is no regular expression: {error}") from error
+        return found
 
     def _unexpected(self, what: str) -> InvalidArgument:
         return InvalidArgument(f"{self._field}: expected {what} at position {self._at} of {self._text!r}")
-
-
-_REPEATS: Final = {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}
-
-
-def _nests(parsed: Any, inside: bool = False) -> bool:
-    """Is there a repetition within one, or a back-reference? Without them backtracking stays polynomial."""
-    for operation, argument in parsed:
-        name = str(operation)
-        if name in ("GROUPREF", "GROUPREF_EXISTS"):
-            return True
-        repeats = name in _REPEATS and argument[1] > 1
-        if repeats and inside:
-            return True
-        if any(_nests(part, inside or repeats) for part in _parts(name, argument)):
-            return True
-    return False
-
-
-def _parts(name: str, argument: Any) -> list[Any]:
-    if name in _REPEATS:
-        return [argument[2]]
-    if name == "SUBPATTERN":
-        return [argument[-1]]
-    if name == "BRANCH":
-        return list(argument[1])
-    if name in ("ASSERT", "ASSERT_NOT"):
-        return [argument[1]]
-    if name == "ATOMIC_GROUP":
-        return [argument]
-    return []

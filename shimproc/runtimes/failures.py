@@ -113,7 +113,7 @@ PHRASES: Final = (
 def explain(failure: Failure) -> ShimyardError:
     """The error to raise."""
     told = failure.logged or tuple(line for line in failure.stderr.splitlines() if line.strip())
-    message = told[-1] if told else f"{failure.verb} ended with status {failure.exit_status} and told no reason"
+    message = told[-1] if told else f"{failure.verb} ended with status {failure.exit_status} and logged no reason"
     details = {
         "command": failure.command,
         "exit_status": failure.exit_status,
