@@ -74,7 +74,7 @@ def write_config(path: Path, spec: Mapping[str, Any]) -> None:
     """Write a config.json that only its owner reads: a spec's environment may hold secrets."""
     data = json.dumps(spec, separators=(",", ":")).encode()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as config:
+    with os.fdopen(fd, "wb") as config:
         config.write(data)
 
 

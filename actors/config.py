@@ -146,7 +146,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
         raise InvalidArgument(f"{where}: unknown key {name!r}{nearest(name, [known.name for known in KEYS])}")
     if not isinstance(value, key.type) or (key.type is int and isinstance(value, bool)):
         raise InvalidArgument(f"{where}: {name}: expected {_KINDS[key.type]}, got {value!r}")
-    if key.type is int and value < key.least:
+    if isinstance(value, int) and value < key.least:
         raise InvalidArgument(f"{where}: {name}: {value} is less than {key.least}")
     if name in _CHOICES and value not in _CHOICES[name]:
         raise InvalidArgument(f"{where}: {name}: {value!r} is none of {', '.join(_CHOICES[name])}")

@@ -178,7 +178,7 @@ class Daemon:
     def _bind(self, kind: int, name: str) -> zmq.Socket[Any]:
         config = self._config
         path = config.state / name
-        made = self._context.socket(kind)
+        made: zmq.Socket[bytes] = self._context.socket(kind)
         made.linger = 0
         if kind == zmq.ROUTER:
             made.setsockopt(zmq.ROUTER_MANDATORY, 1)

@@ -138,7 +138,7 @@ class LoopActor(pykka.Actor):
     def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Any]:
         """Like pykka's, but outside its global registry, whose removals grow with the number of all actors."""
         made = cls(*args, **kwargs)
-        made._start_actor_loop()  # noqa: SLF001 - the class's own
+        made._start_actor_loop()
         return made.actor_ref
 
     def on_receive(self, message: Any) -> None:

@@ -145,7 +145,7 @@ class Launcher:
             (os.POSIX_SPAWN_OPEN, 2, str(state / FORKSERVER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         ]
         ignored = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        pid = os.posix_spawn(
+        pid = os.posix_spawn(  # noqa: ASYNC221 - it returns at once
             argv[0], argv, dict(os.environ), file_actions=actions, setsid=True, setsigdef=ignored, setsigmask=()
         )
         ended = await self._reaper.watch(pid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -55,7 +54,7 @@ class Runtimes:
         known = self._probes.get(name)
         if known is not None and not known.usable:
             raise FailedPrecondition(f"runtime.name: {name} cannot be used on this host: {known.why}")
-        if known is None and not os.path.isabs(name):
+        if known is None and not Path(name).is_absolute():
             raise InvalidArgument(f"runtime.name: {name!r} is neither {', '.join(KNOWN)} nor an absolute path")
         command = shutil.which(name)
         if command is None:

@@ -92,7 +92,7 @@ def _record(cls: Any, refuse_unknown: bool) -> Parse:
     return parse
 
 
-def _of(hint: Any, refuse_unknown: bool) -> Parse:
+def _of(hint: Any, refuse_unknown: bool) -> Parse:  # noqa: PLR0911 - a table of kinds
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _checked(_of(arguments[0], refuse_unknown), arguments[1])
@@ -103,7 +103,7 @@ def _of(hint: Any, refuse_unknown: bool) -> Parse:
     if origin is not None and issubclass(origin, Mapping):
         return _mapping(arguments)
     if is_dataclass(hint):
-        return _record(hint, refuse_unknown)
+        return _record(typing.cast("type", hint), refuse_unknown)
     if hint in _NAMES:
         return _scalar(hint)
     return lambda value, _: value

@@ -1,6 +1,7 @@
 """Forks shims in about a millisecond, is their parent, and outlives the daemon.
 
-``python -m shimproc.forkserver STATE``: takes the lock ``STATE/forkserver.lock``, goes into the background once it listens, serves ``STATE/forkserver.sock`` to peers of its own uid or root, and runs until it is told to end or has been idle
+``python -m shimproc.forkserver STATE``: takes the lock ``STATE/forkserver.lock``, goes into the background once it
+listens, serves ``STATE/forkserver.sock`` to peers of its own uid or root, and runs until it is told to end or has been idle
 without daemon and shims. It has imported what a shim needs, and nothing else, and frozen it (gc.freeze), so that a
 forked shim shares almost all of its memory. As subreaper it inherits the init of a shim that was killed.
 """

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from shimproc.errors import InvalidArgument
 
@@ -34,7 +34,7 @@ class Message:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_map(cls: type[M], values: Mapping[str, Any]) -> M:
+    def from_map(cls, values: Mapping[str, Any]) -> Self:
         """The message; fields of a later version are ignored, missing ones are ``InvalidArgument``."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         try:

@@ -16,7 +16,19 @@ from shimproc import flow
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, to_map
 from shimproc.journal import Journal
 from shimproc.loop import LoopLike
-from shimproc.messages import CloseIO, Create, Delete, Hello, Kill, Message, Pids, Shutdown, Start, event_map, request_of
+from shimproc.messages import (
+    CloseIO,
+    Create,
+    Delete,
+    Hello,
+    Kill,
+    Message,
+    Pids,
+    Shutdown,
+    Start,
+    event_map,
+    request_of,
+)
 from shimproc.process.init import Host, Init
 from shimproc.reaper import Reaper
 
@@ -103,7 +115,8 @@ class Service:
         """Say again what the daemon has not acked, then who we are."""
         for n, event in self._journal.since(request.acked):
             self._tell({"n": n, "event": event})
-        return {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "state": self._init.state if self._init else "new"}
+        state = self._init.state if self._init else "new"
+        return {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "state": state}
 
     def _emit(self, event: Message) -> None:
         values = event_map(event)

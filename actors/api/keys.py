@@ -119,7 +119,7 @@ class KeyedReply:
         """Keep and send the error."""
         self._settle({"ok": False, "error": to_map(error)})
 
-    def stream(self, credit: int | None, on_room: Callable[[], None], on_gone: Callable[[], None]) -> Any:
+    def stream(self, *_: object) -> Any:
         """Never: the front end refuses a key for a streaming method."""
         raise InvalidArgument("key: a streaming method takes none")
 

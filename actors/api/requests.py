@@ -154,4 +154,4 @@ def _refuse_tag(*_: Any) -> NoReturn:
     raise ValueError("tags are not taken")
 
 
-_TAGS: Final = {number: _refuse_tag for number in (*range(38), 100, 256, 258, 260, 261, 1004, 43000, 55799)}
+_TAGS: Final = dict.fromkeys((*range(38), 100, 256, 258, 260, 261, 1004, 43000, 55799), _refuse_tag)

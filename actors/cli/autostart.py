@@ -57,7 +57,10 @@ def _only_one(state: Path) -> Iterator[None]:
 
 def _start(state: Path, log: Path) -> int:
     ready_path = state / f"start-{os.getpid()}.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("ab", opener=_private) as output:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
+        open(log, "ab", opener=_private) as output,
+    ):
         ready.bind(str(ready_path))
         try:
             begin = output.tell()

@@ -11,6 +11,7 @@ import json
 import os
 from argparse import REMAINDER, ArgumentTypeError, Namespace
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,14 @@ from actors.specs import default_spec, host_rootfs
 from shimproc.errors import InvalidArgument
 
 PLAIN: Final = "process"
-_ADJECTIVES: Final = "brave calm clever eager fair fast fine free glad gold good keen kind late mild neat new nice".split()
-_NOUNS: Final = "badger beaver crane eagle falcon finch fox hare heron lark lynx marten otter owl raven seal swan wren".split()
+_ADJECTIVES: Final = (
+    *("brave", "calm", "clever", "eager", "fair", "fast", "fine", "free", "glad"),
+    *("gold", "good", "keen", "kind", "late", "mild", "neat", "new", "nice"),
+)
+_NOUNS: Final = (
+    *("badger", "beaver", "crane", "eagle", "falcon", "finch", "fox", "hare", "heron"),
+    *("lark", "lynx", "marten", "otter", "owl", "raven", "seal", "swan", "wren"),
+)
 
 
 def add_options(parser: Parser) -> None:
@@ -188,14 +195,14 @@ def _of_file(path: Path) -> tuple[dict[str, Any], tuple[Mount, ...], Path]:
     folder = (path.parent / root).absolute()
     if not folder.is_dir():
         raise InvalidArgument(f"{path}: its root.path {folder} is no folder")
-    return spec, () if os.path.isabs(root) else (Mount("bind", str(folder), ("rbind", "rw")),), folder
+    return spec, () if Path(root).is_absolute() else (Mount("bind", str(folder), ("rbind", "rw")),), folder
 
 
 def _set_process(spec: dict[str, Any], arguments: Namespace, args: list[str], files: Path) -> None:
     process = spec["process"] = dict(spec.get("process") or {})
     if args:
         process["args"] = args
-    given = [entry for entry in (*sum(arguments.env_file, []), *arguments.env) if entry]
+    given = [entry for entry in (*chain.from_iterable(arguments.env_file), *arguments.env) if entry]
     if given:
         merged = {entry.partition("=")[0]: entry for entry in (*(process.get("env") or ()), *given)}
         process["env"] = list(merged.values())

@@ -27,8 +27,8 @@ class Parser(argparse.ArgumentParser):
     misuse : the exit status for wrong usage.
     """
 
-    def __init__(self, *args: Any, misuse: int = 2, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(self, *, misuse: int = 2, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
         self._misuse = misuse
 
     def error(self, message: str) -> NoReturn:

@@ -136,7 +136,8 @@ class Run:
             **self._params, stdio=Stdio(stdin=stdio.stdin), rm=self._arguments.rm, wait=True, capture=_CAPTURE
         )
         show_json(result)
-        return result.exit
+        ended: Exit = result.exit
+        return ended
 
     def _pass_stdin(self, stdio: Stdio) -> None:
         if stdio.stdin:
@@ -144,12 +145,13 @@ class Run:
 
     def _await_exit(self, stdio: Stdio) -> Exit:
         try:
-            return self._client.tasks.run(**self._params, stdio=stdio, rm=self._arguments.rm, wait=True).exit
+            ended: Exit = self._client.tasks.run(**self._params, stdio=stdio, rm=self._arguments.rm, wait=True).exit
         except AlreadyExists:
             if self._arguments.name:
                 raise
             # A made-up id that is taken is our own: the request was sent again to a daemon that had been restarted.
             return self._client.tasks.wait(self._params["id"])
+        return ended
 
     def _dial(self, timeout: float | None) -> Client:
         return dial(self._address, namespace_of(self._arguments), timeout)

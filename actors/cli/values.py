@@ -104,10 +104,10 @@ def ulimit(text: str) -> dict[str, Any]:
         known = sorted(known[7:].lower() for known in dir(resource) if known.startswith("RLIMIT_"))
         raise ArgumentTypeError(f"{text!r}: expected NAME=SOFT[:HARD], NAME one of {', '.join(known)}")
     soft, _, hard = limits.partition(":")
-    found = {"type": kind, "soft": _limit(soft, text), "hard": _limit(hard or soft, text)}
-    if found["soft"] > found["hard"]:
+    least, most = _limit(soft, text), _limit(hard or soft, text)
+    if least > most:
         raise ArgumentTypeError(f"{text!r}: the soft limit is above the hard one")
-    return found
+    return {"type": kind, "soft": least, "hard": most}
 
 
 def mount(text: str) -> dict[str, Any]:
@@ -185,10 +185,10 @@ def user(text: str, root: Path) -> Mapping[str, Any]:
     """
     name, _, group = text.partition(":")
     people = [line.split(":") for line in _lines(root / "etc/passwd")]
-    person = next((fields for fields in people if len(fields) > 3 and name in (fields[0], fields[2])), None)  # noqa: PLR2004
+    person = next((fields for fields in people if len(fields) > 3 and name in (fields[0], fields[2])), None)
     if person is None and not name.isdecimal():
         raise ArgumentTypeError(f"{text!r}: no user {name!r} in {root / 'etc/passwd'}; name one, or write UID[:GID]")
-    groups = [fields for fields in (line.split(":") for line in _lines(root / "etc/group")) if len(fields) > 3]  # noqa: PLR2004
+    groups = [fields for fields in (line.split(":") for line in _lines(root / "etc/group")) if len(fields) > 3]
     found: dict[str, Any] = {"uid": int(person[2] if person else name), "gid": int(person[3]) if person else 0}
     if group:
         named = next((fields[2] for fields in groups if group == fields[0]), group)
@@ -227,10 +227,10 @@ def _limit(text: str, whole: str) -> int:
 
 
 def _bind(source: str, target: str, mode: str, text: str) -> dict[str, Any]:
-    if not source or not os.path.exists(source):
+    if not source or not Path(source).exists():
         raise ArgumentTypeError(f"{text!r}: the source {source or '(none)'} does not exist on this host")
     options = ["rbind", "rprivate", mode]
-    return {"destination": _target(target, text), "type": "bind", "source": os.path.abspath(source), "options": options}
+    return {"destination": _target(target, text), "type": "bind", "source": str(Path(source).absolute()), "options": options}
 
 
 def _tmpfs(target: str, options: list[str], text: str) -> dict[str, Any]:

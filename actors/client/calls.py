@@ -1,14 +1,14 @@
 """The methods of API.md section 4, typed, under the wire's names: ``client.tasks.get("x").status``.
 
-One definition serves both clients: a method makes a ``Wanted`` (what to ask, how to read the answer), and the decorator
-hands it to the client's ``_perform``: the sync client returns the answer, the asyncio client an awaitable of it.
+One definition serves both clients: a method makes a ``Wanted`` (what to ask, how to read the answer); the sync client
+returns the answer, the asyncio client an awaitable of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from actors.records import (
     Container,
@@ -29,6 +29,7 @@ from actors.shape import lenient
 
 T = TypeVar("T")
 Read = Callable[[Any], T]
+Pids = list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ def _as_is(value: Any) -> Any:
 
 def _nothing(_: Any) -> None:
     return None
+
+
+def _pids(value: Any) -> Pids:
+    return list(value["pids"])
 
 
 def _run_answer(value: Any) -> Any:
@@ -119,7 +124,7 @@ class Containers:
     """``containers.*``."""
 
     @staticmethod
-    def create(
+    def create(  # noqa: PLR0913 - the contract's params
         id: str,  # noqa: A002 - the wire's name
         spec: Map,
         *,
@@ -182,7 +187,7 @@ class Tasks:
         return Wanted("tasks.start", _given(locals()), _as_is)
 
     @staticmethod
-    def run(
+    def run(  # noqa: PLR0913
         id: str,  # noqa: A002
         spec: Map,
         *,
@@ -252,9 +257,9 @@ class Tasks:
         return Wanted("tasks.close_io", _given(locals()), _nothing)
 
     @staticmethod
-    def pids(id: str) -> Wanted[list[Mapping[str, Any]]]:  # noqa: A002
+    def pids(id: str) -> Wanted[Pids]:  # noqa: A002
         """Its processes: ``{pid, exec_id?}`` each."""
-        return Wanted("tasks.pids", {"id": id}, lambda value: list_of_pids(value))
+        return Wanted("tasks.pids", {"id": id}, _pids)
 
     @staticmethod
     def pause(id: str) -> Wanted[None]:  # noqa: A002
@@ -267,7 +272,7 @@ class Tasks:
         return Wanted("tasks.resume", {"id": id}, _nothing)
 
     @staticmethod
-    def checkpoint(
+    def checkpoint(  # noqa: PLR0913
         id: str,  # noqa: A002
         path: str,
         *,
@@ -311,16 +316,16 @@ class Events:
         return Wanted("events.replay", _given(locals()), _record(Replay))
 
 
-def list_of_pids(value: Any) -> list[Mapping[str, Any]]:
-    """The ``pids`` of an answer."""
-    return list(value["pids"])
+def log_params(
+    id: str,  # noqa: A002
+    exec_id: str | None,
+    follow: bool,
+    tail: int | None,
+    since: int | None,
+) -> dict[str, Any]:
+    """The params of ``tasks.logs``."""
+    return _given(locals())
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
-
-
-class Perform(Protocol):
-    """What a client does with a ``Wanted``."""
-
-    def __call__(self, wanted: Wanted[Any]) -> Any: ...

@@ -23,7 +23,7 @@ VERSION: Final = 1
 
 @dataclass(slots=True)
 class Exchanged:
-    """A request and what has come back of it. ``chunks`` and ``stream`` are a streaming method's."""
+    """A request and what has come back of it. ``chunks`` and ``stream`` are a streaming method's; ``broken``: it was cut."""
 
     id: int
     body: bytes
@@ -31,6 +31,7 @@ class Exchanged:
     done: bool = False
     result: Any = None
     error: ShimyardError | None = None
+    broken: bool = False
     stream: int | None = None
     chunks: deque[Any] = field(default_factory=deque)
 
@@ -53,7 +54,7 @@ class Session:
         self._last += 1
         row = METHODS[method]
         message: dict[str, Any] = {"v": VERSION, "id": self._last, "method": method, "params": _plain(params)}
-        if row.namespaced or namespace is not None:
+        if row.namespaced:
             message["namespace"] = namespace
         if timeout is not None:
             message["timeout"] = timeout
@@ -83,6 +84,11 @@ class Session:
         del self._pending[moved.id]
         return moved
 
+    def notice(self, method: str, params: Mapping[str, Any]) -> bytes:
+        """A request whose answer nobody waits for."""
+        self._last += 1
+        return cbor2.dumps({"v": VERSION, "id": self._last, "method": method, "params": dict(params)})
+
     def forget(self, request: Exchanged) -> None:
         """Nobody waits for it any more."""
         self._pending.pop(request.id, None)
@@ -91,12 +97,13 @@ class Session:
         """What is to be sent again on a new connection; streams are not: their reader begins anew where it was."""
         return [request for request in self._pending.values() if not request.streams]
 
-    def broken_streams(self) -> list[Exchanged]:
-        """Streams that a lost connection has cut; they are forgotten here."""
-        broken = [request for request in self._pending.values() if request.streams]
-        for request in broken:
+    def cut_streams(self) -> list[Exchanged]:
+        """Streams that a lost connection has cut: they are ``broken`` now, and forgotten."""
+        cut = [request for request in self._pending.values() if request.streams]
+        for request in cut:
+            request.broken = True
             self.forget(request)
-        return broken
+        return cut
 
 
 def _plain(params: Mapping[str, Any]) -> dict[str, Any]:

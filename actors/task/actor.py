@@ -12,7 +12,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from actors.dispatch import LoopActor, post
-from actors.messages import Begin, Call, Changed, DropContainer, Expired, Removed, Restore, ShimEvent, ShimGone, Undo, Watch
+from actors.messages import (
+    Begin,
+    Call,
+    Changed,
+    DropContainer,
+    Expired,
+    Removed,
+    Restore,
+    ShimEvent,
+    ShimGone,
+    Undo,
+    Watch,
+)
 from actors.records import Container, Exit, Stop, Task
 from actors.shimlink import ShimLink
 from actors.spec import parse_signal
@@ -27,7 +39,7 @@ from shimproc import flow
 from shimproc.errors import NotFound, ShimyardError, Unavailable
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
-from shimproc.messages import CloseIO, Delete, Exited, Hello, Kill, Message, Pids, Start, StartFailed, Started
+from shimproc.messages import CloseIO, Delete, Exited, Hello, Kill, Message, Pids, Start, Started, StartFailed
 from shimproc.messages import Created as ShimCreated
 
 log = logging.getLogger(__name__)
@@ -106,7 +118,7 @@ class TaskActor(LoopActor):
 
     # -- requests
 
-    async def _create(self, call: Call) -> Task:
+    async def _create(self, call: Call) -> Task:  # noqa: ARG002 - as all requests
         await self._make()
         return self._view()
 

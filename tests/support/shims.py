@@ -53,7 +53,7 @@ def in_shim(deed: Callable[[Surroundings], T], *, alone: bool = True) -> T:
         os.close(told)
         _tell(telling, _outcome(deed, alone=alone))
     os.close(telling)
-    with open(told, "rb") as pipe:
+    with os.fdopen(told, "rb") as pipe:
         outcome = pipe.read()
     _, status = os.waitpid(pid, 0)
     assert outcome, f"the forked shim ended with wait status {status}"
@@ -105,9 +105,9 @@ def _outcome(deed: Callable[[Surroundings], Any], *, alone: bool) -> tuple[Any, 
         result = deed(Surroundings(loop, reaper))
         until(loop, lambda: not children(os.getpid()))
         left = set(descriptors()) - set(before)
-        assert not left, "descriptors left open: " + ", ".join(os.readlink(f"/proc/self/fd/{fd}") for fd in left)
+        assert not left, "descriptors left open: " + ", ".join(str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in left)
         loop.close()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it goes to the test
         return None, traceback.format_exc()
     return result, None
 

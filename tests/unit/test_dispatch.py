@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pykka
 import pytest
@@ -137,11 +139,17 @@ def test_an_ask_that_comes_too_late_is_refused_and_never_waits(loop: Loop) -> No
         future.get(timeout=0)
 
 
+def send_all(ref: pykka.ActorRef[Diary], name: str) -> None:
+    """Its messages, in order."""
+    for number in range(200):
+        post(ref, Note(f"{name}{number}"))
+
+
 def test_messages_from_many_threads_all_arrive_each_senders_in_order(loop: Loop) -> None:
     kept: list[str] = []
     ref = Diary.start(loop, kept)
     threads = [
-        threading.Thread(target=lambda name=name: [post(ref, Note(f"{name}{number}")) for number in range(200)])
+        threading.Thread(target=lambda name=name: send_all(ref, name))
         for name in "abcd"
     ]
     for thread in threads:
@@ -155,11 +163,8 @@ def test_messages_from_many_threads_all_arrive_each_senders_in_order(loop: Loop)
 
 
 def test_a_stopped_actor_is_not_kept_alive(loop: Loop) -> None:
-    import gc
-    import weakref
-
     ref = Diary.start(loop, [])
-    actor = ref.actor_inbox._schedule.__closure__[0].cell_contents
+    actor = cast("Any", ref.actor_inbox)._schedule.__closure__[0].cell_contents
     seen = weakref.ref(actor)
     del actor
     ref.stop(block=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ INIT = table(init_states.INIT_STATES, init_states.REQUESTS)
     ],
     ids=["task", "init"],
 )
-def test_every_state_answers_every_request(known: dict, states: tuple, requests: tuple) -> None:
+def test_every_state_answers_every_request(known: dict[Any, Any], states: tuple[Any, ...], requests: tuple[str, ...]) -> None:
     assert set(known) == {(state.name, request) for state, request in product(states, requests)}
 
 

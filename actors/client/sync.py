@@ -1,0 +1,236 @@
+"""``Client``: the API for ordinary code.
+
+A call blocks its thread until the answer is there. Each thread has a connection of its own, made when it first asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import zmq
+
+from actors import locations
+from actors.client import calls
+from actors.client.calls import Wanted
+from actors.client.connection import Connection
+from actors.client.cursors import Cursor, EventCursor, LogCursor
+from actors.client.line import PATIENCE, Curve
+from actors.client.rooms import Room
+from actors.client.runs import CompletedTask, Input, Options, completed, params_of, runtime_of
+from actors.records import Envelope, LogChunk
+from shimproc.errors import ShimyardError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+_GIVE_UP_SECONDS = 5.0
+
+
+def _blocking(make: Callable[P, Wanted[T]]) -> Callable[Concatenate[Room[Client], P], T]:
+    """The call that ``make`` describes, done."""
+
+    def method(room: Room[Client], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return room.client.perform(make(*args, **kwargs))
+
+    functools.update_wrapper(method, make)
+    return method
+
+
+class NamespaceRoom(Room["Client"]):
+    """``client.namespaces``."""
+
+    create = _blocking(calls.Namespaces.create)
+    update = _blocking(calls.Namespaces.update)
+    list = _blocking(calls.Namespaces.list)
+    delete = _blocking(calls.Namespaces.delete)
+
+
+class ContainerRoom(Room["Client"]):
+    """``client.containers``."""
+
+    create = _blocking(calls.Containers.create)
+    get = _blocking(calls.Containers.get)
+    list = _blocking(calls.Containers.list)
+    update = _blocking(calls.Containers.update)
+    delete = _blocking(calls.Containers.delete)
+
+
+class TaskRoom(Room["Client"]):
+    """``client.tasks``."""
+
+    create = _blocking(calls.Tasks.create)
+    start = _blocking(calls.Tasks.start)
+    run = _blocking(calls.Tasks.run)
+    get = _blocking(calls.Tasks.get)
+    list = _blocking(calls.Tasks.list)
+    wait = _blocking(calls.Tasks.wait)
+    kill = _blocking(calls.Tasks.kill)
+    stop = _blocking(calls.Tasks.stop)
+    delete = _blocking(calls.Tasks.delete)
+    exec = _blocking(calls.Tasks.exec)
+    delete_process = _blocking(calls.Tasks.delete_process)
+    resize = _blocking(calls.Tasks.resize)
+    close_io = _blocking(calls.Tasks.close_io)
+    pids = _blocking(calls.Tasks.pids)
+    pause = _blocking(calls.Tasks.pause)
+    resume = _blocking(calls.Tasks.resume)
+    checkpoint = _blocking(calls.Tasks.checkpoint)
+    update = _blocking(calls.Tasks.update)
+    metrics = _blocking(calls.Tasks.metrics)
+    shim = _blocking(calls.Tasks.shim)
+
+    def logs(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        *,
+        exec_id: str | None = None,
+        follow: bool = False,
+        tail: int | None = None,
+        since: int | None = None,
+    ) -> Iterator[LogChunk]:
+        """What it has written to its managed log; with ``follow`` until it ends. ``since``: ns since the epoch."""
+        return self.client.stream(LogCursor(calls.log_params(id, exec_id, follow, tail, since)))
+
+
+class EventRoom(Room["Client"]):
+    """``client.events``; called, it is the stream itself."""
+
+    publish = _blocking(calls.Events.publish)
+    replay = _blocking(calls.Events.replay)
+
+    def __call__(self, since: int | None = None, filters: Sequence[str] | None = None) -> Iterator[Envelope]:
+        """Every event after ``since`` (default: from this call on), once, in order, and without a hole; it has no end.
+
+        A daemon that is killed and started again is waited for, as long as the client's patience lasts. Raises
+        ``EventsLost`` if events after ``since`` are no longer kept. An event's ``seq`` is where to resume.
+        """
+        if since is None:
+            since = int(self.client.health()["events"]["last_seq"])
+        return self.client.stream(EventCursor(since, filters))
+
+    stream = __call__
+
+
+class Client:
+    """A client of one daemon. Use it in a ``with``, or ``close`` it; threads may share it.
+
+    Parameters
+    ----------
+    address : of the API socket; default: that of the daemon on this host (``SHIMYARD_STATE``).
+    namespace : where its methods look and work.
+    timeout : seconds for each call, then ``DeadlineExceeded``; None waits as long as it takes.
+    patience : seconds that a daemon may be away, before ``Unavailable``. A request cut off is sent again with its key.
+    curve : keys, for a ``tcp://`` address.
+
+    Raises ``shimproc.errors.ShimyardError``, one class a code of the API.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        namespace: str = "default",
+        timeout: float | None = None,
+        patience: float = PATIENCE,
+        curve: Curve | None = None,
+    ) -> None:
+        self._address = address or locations.api_address(locations.state_dir().absolute())
+        self._namespace = namespace
+        self._timeout = timeout
+        self._patience = patience
+        self._curve = curve
+        self._threads = threading.local()
+        self._context: zmq.Context[Any] | None = None
+        self._making = threading.Lock()
+        self.namespaces = NamespaceRoom(self)
+        self.containers = ContainerRoom(self)
+        self.tasks = TaskRoom(self)
+        self.events = EventRoom(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all connections; what is asked afterwards opens new ones."""
+        with self._making:
+            context, self._context = self._context, None
+            self._threads = threading.local()
+        if context is not None:
+            context.destroy(linger=0)
+
+    def version(self) -> Mapping[str, Any]:
+        """What the daemon is, and which runtimes it can use."""
+        return self.perform(calls.version())
+
+    def health(self) -> Mapping[str, Any]:
+        """How the daemon is."""
+        return self.perform(calls.health())
+
+    def run(
+        self,
+        args: Sequence[str],
+        **options: Any,
+    ) -> CompletedTask:
+        """Run a command in a container of its own and wait for its end, as ``subprocess.run`` does for a process.
+
+        Parameters
+        ----------
+        args : the command's words.
+        options : of ``Options``: ``input`` for its stdin; ``check`` to raise ``TaskFailed``; ``timeout`` in seconds, after
+            which it is stopped and ``TaskTimeout`` raised; ``env`` on top of the usual; ``cwd``; ``name`` (default: a
+            made-up one); ``runtime``; ``spec`` and ``rootfs`` (default: a private overlay over the host's files);
+            ``labels``; ``capture``, the bytes kept of each stream.
+
+        Leaves nothing behind: neither task nor container, also when this thread is interrupted.
+        """
+        chosen = Options(**options)
+        runtime = runtime_of(chosen, self._default_runtime if chosen.runtime is None else "")
+        with Input(chosen.input) as stdin:
+            params = params_of(args, chosen, runtime, stdin)
+            try:
+                answer = self.tasks.run(**params)
+            except (KeyboardInterrupt, SystemExit):
+                with contextlib.suppress(ShimyardError), Client.like(self, _GIVE_UP_SECONDS) as other:
+                    other.tasks.delete(params["id"], force=True)
+                raise
+        return completed(args, chosen, answer)
+
+    @classmethod
+    def like(cls, client: Client, timeout: float | None) -> Client:
+        """Another one to the same daemon and namespace."""
+        return cls(
+            client._address,
+            namespace=client._namespace,
+            timeout=timeout,
+            patience=client._patience,
+            curve=client._curve,
+        )
+
+    @functools.cached_property
+    def _default_runtime(self) -> str:
+        return str(self.version()["default_runtime"])
+
+    def perform(self, wanted: Wanted[T]) -> T:
+        """Ask, and read the answer."""
+        return wanted.read(self._connection().ask(wanted.method, self._namespace, wanted.params, self._timeout))
+
+    def stream(self, cursor: Cursor[S]) -> Iterator[S]:
+        """What a streaming method sends, from the cursor's place on."""
+        return self._connection().stream(self._namespace, cursor)
+
+    def _connection(self) -> Connection:
+        found: Connection | None = getattr(self._threads, "connection", None)
+        if found is None:
+            with self._making:
+                if self._context is None:
+                    self._context = zmq.Context()
+                found = Connection(self._context, self._address, self._patience, self._curve)
+                self._threads.connection = found
+        return found
