@@ -1,4 +1,4 @@
-"""Ids, namespaces and topics: checked before anything touches the disk, safe as one path component (API.md, section 2)."""
+"""Ids, namespaces, topics and credits: checked before anything is done; ids are safe as one path component (API.md, 2)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from shimproc.errors import InvalidArgument
 
 MAX_LENGTH = 76
+MAX_CREDIT = 1 << 20
 _IDENTIFIER = re.compile(r"[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*")
 _NAMESPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _TOPIC = re.compile(r"(?:/[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*)+")
@@ -29,6 +30,13 @@ def check_namespace(value: str, field: str = "namespace") -> str:
             f"{field}: {value[:80]!r} is no namespace: 1 to {MAX_LENGTH} characters, "
             "dot-separated labels of letters, digits and inner dashes"
         )
+    return value
+
+
+def check_credit(value: int, field: str = "credit") -> int:
+    """``value`` if so many chunks can be asked for; ``InvalidArgument`` naming ``field`` otherwise."""
+    if not 1 <= value <= MAX_CREDIT:
+        raise InvalidArgument(f"{field}: {value} is not within 1 and {MAX_CREDIT}")
     return value
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from actors.identifiers import check_id, check_namespace, check_topic
+from actors.identifiers import check_credit, check_id, check_namespace, check_topic
 from actors.records import Health, Map, Mount, Restart, Runtime, Stdio, Stop
 
 Id = Annotated[str, check_id]
+Credit = Annotated[int, check_credit]
 NamespaceName = Annotated[str, check_namespace]
 Topic = Annotated[str, check_topic]
 
@@ -179,7 +180,7 @@ class Logs:
     follow: bool = False
     tail: int | None = None
     since: int | None = None
-    credit: int | None = None
+    credit: Credit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class Attach:
     id: Id
     exec_id: Id | None = None
     stdin: bool = False
-    credit: int | None = None
+    credit: Credit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ class AttachWrite:
 @dataclass(frozen=True, slots=True)
 class StreamCredit:
     stream: int
-    n: int
+    n: Credit
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Watch:
 
     since: int | None = None
     filters: tuple[str, ...] | None = None
-    credit: int | None = None
+    credit: Credit | None = None
 
 
 @dataclass(frozen=True, slots=True)

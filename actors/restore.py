@@ -16,7 +16,7 @@ from actors.catalog import Catalog
 from actors.disk import Disk
 from actors.runtime import TakeBack
 from actors.store.tasks import TaskRow
-from actors.task.events import CREATED
+from actors.task.events import CREATING
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def sort_out(rows: Iterable[TaskRow], catalog: Catalog) -> TakeBack:
     """What is to be taken back and what undone; a row whose container is gone cannot be gone on with."""
     sorted_rows = []
     for row in rows:
-        whole = row.phase == CREATED and catalog.find(row.namespace, row.id) is not None
+        whole = row.phase != CREATING and catalog.find(row.namespace, row.id) is not None
         sorted_rows.append((row, not whole))
     return TakeBack(tuple(sorted_rows))
 

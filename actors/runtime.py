@@ -33,7 +33,9 @@ from actors.shape import dump
 from actors.spec import check_stdio
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.actor import TaskActor
+from actors.task.events import CREATING
 from actors.task.tools import Tools
+from actors.task.view import last_known
 from shimproc import flow
 from shimproc.errors import NotFound, ShimyardError, Unimplemented
 from shimproc.flow import Pending
@@ -130,6 +132,8 @@ class RuntimeActor(LoopActor):
             container = self._parts.catalog.find(row.namespace, row.id) or Container(row.id, row.namespace, {})
             entry = self._registry.reserve(row.namespace, row.id)
             entry.ref = TaskActor.start(self.loop, self._tools, row, container)
+            if not undo:
+                entry.task = last_known(row)
             post(entry.ref, Undo() if undo else Restore())
 
     # -- tasks
@@ -177,7 +181,7 @@ class RuntimeActor(LoopActor):
             id=container.id,
             incarnation=secrets.token_hex(8),
             bundle=str(Bundle.of(self._tools.state, container.namespace, container.id).path),
-            phase="creating",
+            phase=CREATING,
             runtime=runtimes.resolve(container.runtime),
             stdio=dump(stdio or container.stdio),
             created_at=time.time_ns(),

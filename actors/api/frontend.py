@@ -82,6 +82,7 @@ class FrontEnd(LoopActor):
         self.loop.watch(self._fds[0], READ, lambda _: self._drain())
         self.loop.watch(self._fds[1], READ, lambda _: self._on_disconnect())
         self._drain_soon()
+        self._on_disconnect()  # a descriptor of libzmq tells nothing until EVENTS has been asked (zmq_getsockopt(3))
 
     def on_stop(self) -> None:
         """Let go of the socket; what was answered is still sent."""
@@ -181,10 +182,8 @@ def _steer(stream: ClientStream | None, params: StreamCredit | StreamRef) -> Non
     if stream is None:
         raise NotFound(f"stream: {params.stream} is no open stream of this client")
     if isinstance(params, StreamRef):
-        stream.cancel()
+        stream.close()
         return
-    if not 1 <= params.n <= 1 << 20:
-        raise InvalidArgument(f"n: {params.n} is not within 1 and {1 << 20}")
     stream.add_credit(params.n)
 
 

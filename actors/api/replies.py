@@ -159,6 +159,11 @@ class ClientStream:
             self._forget()
             self._on_gone()
 
+    def close(self) -> None:
+        """The client wants no more: the stream ends, and is told so."""
+        self.end()
+        self._on_gone()
+
     def _forget(self) -> None:
         self._over = True
         self._peer.streams.pop(self.number, None)

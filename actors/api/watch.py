@@ -30,6 +30,7 @@ PAGE: Final = 500
 MAX_LIMIT: Final = 10_000
 MAX_LAG: Final = 100_000
 MAX_EVENT: Final = 1 << 20
+MAX_ANSWER: Final = 16 << 20
 BOOKMARK_SECONDS: Final = 1.0
 _QUEUE: Final = 10_000
 Matches = Callable[[Mapping[str, Any]], bool]
@@ -101,8 +102,16 @@ class Watcher(LoopActor):
         if not 1 <= params.limit <= MAX_LIMIT:
             raise InvalidArgument(f"limit: {params.limit} is not within 1 and {MAX_LIMIT}")
         matches = compile_filters(params.filters) if params.filters else None
-        page = await self._page(params.since, params.limit, matches)
-        events = [dump(event.envelope) for event in page.events]
+        found: list[Published] = []
+        size, at = 0, params.since
+        while True:  # a page is bounded in the store; fewer than the limit shall mean that there are no more
+            page = await self._page(at, params.limit - len(found), matches)
+            found += page.events
+            size += sum(len(event.frame) for event in page.events)
+            at = page.scanned
+            if at >= page.last_seq or len(found) >= params.limit or size >= MAX_ANSWER:
+                break
+        events = [dump(event.envelope) for event in found]
         return {"events": events, "last_seq": page.last_seq, "oldest_seq": page.oldest_seq}
 
     def _page(self, since: int, limit: int, matches: Matches | None) -> Pending[Page]:

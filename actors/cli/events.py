@@ -42,10 +42,10 @@ def _configure(parser: Parser) -> None:
 
 
 def _events(arguments: Namespace) -> int:
-    kind, since = arguments.since or ("seq", None)
-    earliest = since if kind == "time" else 0
+    kind, number = arguments.since or ("seq", None)
+    since, earliest = (0, number or 0) if kind == "time" else (number, 0)
     with connect(arguments) as client:
-        for event in _found(client, arguments, 0 if kind == "time" else since):
+        for event in _found(client, arguments, since):
             if event.timestamp < earliest:
                 continue
             if arguments.json:
@@ -65,7 +65,7 @@ def _found(client: Client, arguments: Namespace, since: int | None) -> Iterator[
     while True:
         page = client.events.replay(since, limit=_PAGE, filters=arguments.filter)
         yield from page.events
-        if len(page.events) < _PAGE:
+        if not page.events:
             return
         since = page.events[-1].seq
 

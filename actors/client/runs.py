@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from actors.records import Exit, Map, Mount, RunResult, Runtime, Stdio
+from actors.records import Exit, Map, Mount, RunResult, Runtime, Stdio, Stop
 from actors.specs import default_spec, host_rootfs
 from shimproc.errors import InvalidArgument
 
@@ -100,6 +100,7 @@ def params_of(args: Sequence[str], options: Options, runtime: Runtime, stdin: st
         "stdio": Stdio(stdin=stdin),
         "labels": options.labels,
         "timeout": options.timeout,
+        "stop": Stop("SIGKILL", 0.0),  # at its timeout, as subprocess.run has it
         "rm": True,
         "wait": True,
         "capture": options.capture,

@@ -24,11 +24,13 @@ class TaskRow:
     ----------
     incarnation : random text; no two tasks ever share it, also when they share their id.
     bundle : the bundle's path.
-    phase : ``creating``, ``created`` or ``deleting``.
+    phase : ``creating``, ``created``, ``running`` or ``stopped``.
     runtime : name, command, root and options of the runtime that made it.
     created_at : ns since the epoch.
     rm : task and container are removed after the exit.
     extra : what later steps of a request need to know.
+    shim_pid : the shim that made it.
+    pid, started_at, exited : what the shim's durable events have told; ``exited`` is its Exited, without the output.
     """
 
     namespace: str
@@ -42,6 +44,10 @@ class TaskRow:
     rm: bool = False
     no_shim: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    shim_pid: int = 0
+    pid: int = 0
+    started_at: int | None = None
+    exited: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,11 @@ from actors.records import Container, Exit, Stop, Task
 from actors.shimlink import ShimLink
 from actors.spec import parse_signal
 from actors.store.tasks import TaskRow
-from actors.task.events import shim_lost, told
+from actors.task.events import CREATED, RUNNING, STOPPED, advanced, shim_lost, told
+from actors.task.failures import named
 from actors.task.life import Life
-from actors.task.progress import Progress
-from actors.task.states import Creating, Stopped, TaskState
+from actors.task.progress import Progress, Told
+from actors.task.states import Created, Creating, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result, view
 from shimproc import flow
@@ -43,6 +44,7 @@ from shimproc.messages import CloseIO, Delete, Exited, Hello, Kill, Message, Pid
 from shimproc.messages import Created as ShimCreated
 
 log = logging.getLogger(__name__)
+_STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, STOPPED: Stopped}
 
 
 class TaskActor(LoopActor):
@@ -56,9 +58,10 @@ class TaskActor(LoopActor):
         self._state: TaskState = Creating()
         self._facts = Facts()
         self._life = Life(tools, row, container, self.actor_ref)
-        self._progress = Progress(loop, tools.exchange, lambda n, event: told(row, container, n, event), self._apply)
+        self._progress = Progress(loop, tools.exchange, self._tell, self._apply)
         self._made: Pending[None] = Pending()
         self._ready: Pending[None] = Pending()
+        self._restored = False
         self._requests: Mapping[str, Callable[[Call], Coroutine[Any, Any, Any]]] = {
             "tasks.start": self._start_called,
             "tasks.wait": self._wait_called,
@@ -74,6 +77,7 @@ class TaskActor(LoopActor):
 
     def on_begin(self, message: Begin) -> None:
         """Make the task; with ``tasks.run``, go on from there."""
+        self._restored = True
         self._ready.set(None)
         self._show()
         deed = self._run(message.call) if message.call.method == "tasks.run" else self._create(message.call)
@@ -194,10 +198,10 @@ class TaskActor(LoopActor):
         shim = self._shim()
         try:
             answer = await shim.call(Start())
-        except ShimyardError:
+        except ShimyardError as error:
             await self._progress.until(shim.last)
             self._state = self._state.unstarted()()
-            raise
+            raise named(error, self._container.spec) from None
         await self._progress.until(answer.n)
         return {"pid": self._facts.pid}
 
@@ -262,7 +266,9 @@ class TaskActor(LoopActor):
             await self._progress.until(answer.n)
         except Unavailable as error:
             log.warning("%s/%s: %s", self._row.namespace, self._row.id, error)
+            self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
             self._facts.shim = "lost"
+        self._restored = True
         self._show()
         if self._row.rm:
             flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")
@@ -274,6 +280,10 @@ class TaskActor(LoopActor):
         self._gone()
 
     # -- what is known
+
+    def _tell(self, n: int, event: Message) -> Told:
+        self._row = advanced(self._row, event, self._life.shim.pid if self._life.shim else 0)
+        return told(self._row, self._container, n, event)
 
     def _apply(self, n: int, event: Message) -> None:
         """A durable event moves the state."""
@@ -314,7 +324,7 @@ class TaskActor(LoopActor):
         return view(self._row, self._state.status, self._facts)
 
     def _show(self) -> None:
-        if not self._life.removed:
+        if self._restored and not self._life.removed:
             post(self._tools.runtime, Changed(self._view()))
 
     def _gone(self) -> None:

@@ -11,13 +11,31 @@ from actors.records import Container, Stdio
 from actors.shape import dump
 from actors.store.events import ForgetSource
 from actors.store.tasks import DropTask, PutTask, TaskRow
-from shimproc.messages import Created, Deleted, Exited, Message, Started
+from shimproc.messages import Created, Deleted, Exited, Message, Started, StartFailed
 
-CREATED = "created"
+CREATING, CREATED, RUNNING, STOPPED = "creating", "created", "running", "stopped"
+START_FAILED = "start-failed"
+_OUTPUT = ("stdout", "stderr", "truncated")
+
+
+def advanced(row: TaskRow, event: Message, shim_pid: int) -> TaskRow:
+    """The row with what a shim's event adds: a later daemon shows the task by it, before it has heard from the shim."""
+    match event:
+        case Created():
+            return dataclasses.replace(row, phase=CREATED, pid=event.pid, shim_pid=shim_pid)
+        case Started():
+            return dataclasses.replace(row, phase=RUNNING, started_at=event.at)
+        case Exited():
+            exited = {name: value for name, value in event.to_map().items() if name not in _OUTPUT}
+            return dataclasses.replace(row, phase=STOPPED, exited=exited)
+        case StartFailed():
+            exited = {"at": event.at, "pid": event.pid, "status": event.status, "reason": START_FAILED}
+            return dataclasses.replace(row, phase=STOPPED, exited=exited)
+    return row
 
 
 def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tuple[NewEvent, ...], tuple[Change, ...]]:
-    """The events and changes for a shim's event; none where it is nobody else's business."""
+    """The events and changes for a shim's event. ``row`` is already ``advanced`` by it."""
     match event:
         case Created():
             body = {
@@ -28,12 +46,14 @@ def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tu
                 "checkpoint": "",
                 "pid": event.pid,
             }
-            made = dataclasses.replace(row, phase=CREATED)
-            return (_event(row, n, "create", body, event.at),), (PutTask(made),)
+            return (_event(row, n, "create", body, event.at),), (PutTask(row),)
         case Started():
-            return (_event(row, n, "start", {"container_id": row.id, "pid": event.pid}, event.at),), ()
+            body = {"container_id": row.id, "pid": event.pid}
+            return (_event(row, n, "start", body, event.at),), (PutTask(row),)
+        case StartFailed():
+            return (), (PutTask(row),)
         case Exited():
-            return (_event(row, n, "exit", _exit_body(row, event), event.at),), ()
+            return (_event(row, n, "exit", _exit_body(row, event), event.at),), (PutTask(row),)
         case Deleted():
             body = {
                 "container_id": row.id,

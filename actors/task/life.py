@@ -15,9 +15,10 @@ import pykka
 from actors.bundle import Bundle
 from actors.records import Container
 from actors.shape import dump
-from actors.shimlink import ShimLink
+from actors.shimlink import Answer, ShimLink
 from actors.store.events import ForgetSource
 from actors.store.tasks import DropTask, TaskRow
+from actors.task.failures import named
 from actors.task.progress import Progress
 from actors.task.tools import Tools
 from shimproc.errors import ShimyardError
@@ -54,11 +55,11 @@ class Life:
             await self._tools.disk.do(lambda: self._prepare(mounted=mounted))
             bundle_made = True
             self.shim = await self._launch()
-            answer = await self.shim.call(self._create_request())
+            answer = await self._create(self.shim)
             await progress.until(answer.n)
         except BaseException:
             progress.mute()
-            await self._unmake(bundle_made=bundle_made)
+            await self._unmake(progress.loop, bundle_made=bundle_made)
             raise
 
     async def remove(self, loop: LoopLike) -> None:
@@ -91,6 +92,12 @@ class Life:
         cgroup = self._row.runtime["options"].get("shim_cgroup")
         return await self._tools.launcher.launch(self._bundle.path, self._row.id, cgroup, self._owner)
 
+    async def _create(self, shim: ShimLink) -> Answer:
+        try:
+            return await shim.call(self._create_request())
+        except ShimyardError as error:
+            raise named(error, self._container.spec) from None
+
     def _create_request(self) -> Create:
         row = self._row
         log_path = self._tools.log_path(row.namespace, row.id)
@@ -114,12 +121,11 @@ class Life:
             log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._bundle.make(self._container.spec, mounted=mounted)
 
-    async def _unmake(self, *, bundle_made: bool) -> None:
+    async def _unmake(self, loop: LoopLike, *, bundle_made: bool) -> None:
         self.ending = self.removed = True
         if self.shim is not None:
             await self._delete_quietly(self.shim)
-            self.shim.close()
-            await self.shim.gone
+            await self._end_shim(self.shim, loop)
         if bundle_made:
             await self._tools.disk.do(self._bundle.remove)
         await self._drop_row()

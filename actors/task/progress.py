@@ -36,7 +36,7 @@ class Progress:
         tell: Callable[[int, Message], Told],
         apply: Callable[[int, Message], None],
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._exchange = exchange
         self._tell = tell
         self._apply = apply
@@ -48,8 +48,9 @@ class Progress:
         self.durable = 0
 
     def take(self, n: int, event: Message) -> None:
-        """An event from the shim; one that is told again is known by its number."""
-        if n <= self._seen:
+        """An event from the shim, in order: what is told again is known by its number, and what comes before the hello of
+        a new link has been answered is told again by it."""
+        if n != self._seen + 1:
             return
         self._seen = n
         self._queue.append((n, event))
@@ -89,7 +90,7 @@ class Progress:
             return
         log.error("events wait for a commit: %s", outcome.error)
         self._in_flight = 0
-        self._loop.call_later(RETRY_SECONDS, self._push)
+        self.loop.call_later(RETRY_SECONDS, self._push)
 
     def _settle(self) -> None:
         for _ in range(self._in_flight):

@@ -21,6 +21,14 @@ class Facts:
     exited: Exited | None = None
     exit: Pending[Exit] = field(default_factory=Pending)
 
+    @classmethod
+    def of(cls, row: TaskRow) -> Facts:
+        """What a former daemon knew; whether the shim lives is yet to be seen."""
+        known = cls(row.pid, row.shim_pid, shim="unknown", started_at=row.started_at)
+        if row.exited is not None:
+            known.end(row.id, Exited(**row.exited))
+        return known
+
     def end(self, task_id: str, event: Exited) -> None:
         """The process has ended."""
         self.exited = event
@@ -45,6 +53,11 @@ def view(row: TaskRow, status: str, facts: Facts) -> Task:
         shim_pid=facts.shim_pid,
         shim=facts.shim,
     )
+
+
+def last_known(row: TaskRow) -> Task:
+    """A task of a former daemon, until its shim has been heard."""
+    return view(row, row.phase, Facts.of(row))
 
 
 def run_result(task: Task, facts: Facts, *, captured: bool) -> RunResult:

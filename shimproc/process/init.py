@@ -134,7 +134,7 @@ class Init:
         try:
             await self._remove()
         except BaseException:
-            self._state = self._state.undeleted()()
+            self._state = before if isinstance(before, New) else self._state.undeleted()()
             raise
         self._state = self._state.deleted()()
         self._host.emit(

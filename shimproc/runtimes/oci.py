@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import NotFound, Unknown
+from shimproc.errors import NotFound, ShimyardError, Unknown
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes.descendants import Family
 from shimproc.runtimes.failures import Failure, explain
@@ -92,7 +92,15 @@ class OciRuntime:
             status = await run(self._reaper, Command(argv, stdin, stdout, stderr, _environment()))
         if status != 0:
             errors = tuple(_errors_in(_read(self._log, logged)))
+            if fds is not None and not errors:
+                await self._ask_what_ails()
             raise explain(Failure(verb, " ".join(argv), status, errors, _read(self._stderr, written)[-_TOLD:]))
+
+    async def _ask_what_ails(self) -> None:
+        """Its stderr went to the container's, and its log is empty: it may not even be able to start, so let it say that."""
+        with self._stdio(None) as (stdin, stdout, stderr), contextlib.suppress(ShimyardError):
+            command = Command((self._options.command, "--version"), stdin, stdout, stderr, _environment())
+            await run(self._reaper, command)
 
     @contextlib.contextmanager
     def _stdio(self, fds: tuple[int, int, int] | None) -> Iterator[tuple[int, int, int]]:

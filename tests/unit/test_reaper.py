@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -220,12 +221,16 @@ def test_a_signal_to_many_passes_over_those_that_are_gone() -> None:
 
 def test_a_watch_that_the_loop_refuses_leaves_no_descriptor() -> None:
     class Refusing(Loop):
-        def watch(self, *_: object) -> None:
-            if hasattr(self, "_waker"):
+        refuses = False
+
+        def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
+            if self.refuses:
                 raise OSError
+            super().watch(fd, mask, callback)
 
     def deed(_: Surroundings) -> None:
         loop = Refusing()
+        loop.refuses = True
         pid = spawned("true")
         with pytest.raises(OSError, match=""):
             Reaper(loop).watch(pid)
