@@ -165,7 +165,10 @@ class TaskActor(LoopActor):
     async def _delete_called(self, call: Call) -> Exit:
         if call.params.force:
             await self._made
-        return await self._delete(force=call.params.force)
+        ended = await self._delete(force=call.params.force)
+        if self._row.rm:  # the run that asked for it finds nothing more to remove
+            await self._drop_container()
+        return ended
 
     async def _close_io_called(self, _: Call) -> Any:
         self._state.close_io()

@@ -225,14 +225,14 @@ def test_a_watch_that_the_loop_refuses_leaves_no_descriptor() -> None:
 
         def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
             if self.refuses:
-                raise OSError
+                raise OSError("the loop is full")
             super().watch(fd, mask, callback)
 
     def deed(_: Surroundings) -> None:
         loop = Refusing()
         loop.refuses = True
         pid = spawned("true")
-        with pytest.raises(OSError, match=""):
+        with pytest.raises(OSError, match="the loop is full"):
             Reaper(loop).watch(pid)
         loop.close()
 
