@@ -25,6 +25,7 @@ from actors.api.keys import Keys
 from actors.api.watch import Watcher
 from actors.catalog import Catalog
 from actors.config import Config
+from actors.curve import Gate, ServerKeys, bind_more
 from actors.diagnostics import configure
 from actors.disk import Disk, DiskActor
 from actors.dispatch import post
@@ -102,9 +103,12 @@ class Daemon:
     def _build(self) -> None:
         config = self._config
         loaded = self._load()
-        api = self._bind(zmq.ROUTER, "api.sock")
-        events = self._bind(zmq.XPUB, "events.sock")
         loop = self._loop
+        self._keys = ServerKeys.load(config)
+        if self._keys is not None:
+            self._gate = Gate(loop, self._context, self._keys)
+        api = self._bind(zmq.ROUTER, "api")
+        events = self._bind(zmq.XPUB, "events")
         reaper = Reaper(loop, alone=False)
         loop.on_signal(signal.SIGCHLD, reaper.sweep)
         self._disk_ref = DiskActor.start(loop.call_from_thread)
@@ -133,7 +137,7 @@ class Daemon:
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog))
         spawn(restore.sweep(disk, config.state, loaded.tasks), "sweep of old bundles")
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
-        access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"], curve=False)
+        access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"])
         self._started(FrontEnd.start(loop, api, access, routes, Keys(loop, exchange, loaded.keys)))
 
     def _routes(
@@ -177,7 +181,6 @@ class Daemon:
 
     def _bind(self, kind: int, name: str) -> zmq.Socket[Any]:
         config = self._config
-        path = config.state / name
         made: zmq.Socket[bytes] = self._context.socket(kind)
         made.linger = 0
         if kind == zmq.ROUTER:
@@ -187,11 +190,12 @@ class Daemon:
         else:
             made.setsockopt(zmq.SNDHWM, config["events.subscriber_queue"])
             made.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscriptions only
-        bind_ipc(made, path, config["api.group"])
+        bind_ipc(made, config.state / f"{name}.sock", config["api.group"])
         if kind == zmq.ROUTER and not check_peer_address(made, self._context, locations.api_address(config.state)):
             raise FailedPrecondition(
                 "this libzmq does not tell the uid of a peer on ipc, so requests cannot be checked; install pyzmq's own wheel"
             )
+        bind_more(made, config[f"{name}.addresses"], f"{name}.addresses", config["api.group"], self._keys)
         return made
 
     def _started(self, ref: pykka.ActorRef[Any]) -> pykka.ActorRef[Any]:
@@ -213,6 +217,8 @@ class Daemon:
             self._disk_ref.stop()
         if hasattr(self, "_launcher"):
             self._launcher.close()
+        if hasattr(self, "_gate"):
+            self._gate.close()
         self._context.destroy(linger=500)
         self._loop.close()
 

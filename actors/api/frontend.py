@@ -1,7 +1,8 @@
 """The ROUTER: receives, bounds, checks the peer, and hands each request to the actor that serves it.
 
 A frame's peer is known by the ``Peer-Address`` that libzmq attaches to what came over ipc: ``…:UID:GID:PID``. That
-suffix is undocumented, so it is tried at start, by connecting to ourselves; without it we do not serve.
+suffix is undocumented, so it is tried at start, by connecting to ourselves; without it we do not serve. One that came over
+tcp has passed the gate of ``actors.curve``.
 """
 
 from __future__ import annotations
@@ -40,11 +41,10 @@ _PROBE_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask, and how much at once. ``uids``: beside root and our own. ``curve``: tcp peers are known by their key."""
+    """Who may ask, and how much at once. ``uids``: beside root and our own."""
 
     uids: frozenset[int]
     requests_per_client: int
-    curve: bool
 
 
 class FrontEnd(LoopActor):
@@ -122,9 +122,9 @@ class FrontEnd(LoopActor):
         self._outlet.forget_if_idle(peer)
 
     def _check_peer(self, frame: zmq.Frame, request: Request) -> None:
-        uid = peer_uid(frame)
-        if uid is None and self._access.curve:
+        if is_let_in(frame):
             return
+        uid = peer_uid(frame)
         if uid not in self._allowed:
             raise BadRequest(
                 request.id, PermissionDenied(f"uid {uid} may not use this daemon; add it to api.allowed_uids in its config")
@@ -185,6 +185,14 @@ def _steer(stream: ClientStream | None, params: StreamCredit | StreamRef) -> Non
         stream.close()
         return
     stream.add_credit(params.n)
+
+
+def is_let_in(frame: zmq.Frame) -> bool:
+    """Did it come over CURVE? Then ZAP has let its key in (``actors.curve``), and libzmq says whose it is."""
+    try:
+        return bool(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return False
 
 
 def peer_uid(frame: zmq.Frame) -> int | None:

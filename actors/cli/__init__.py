@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "containers": Command("containers", "list, show, create, change and remove containers"),
     "namespaces": Command("namespaces", "list, create, change and remove namespaces"),
     "daemon": Command("daemon", "run the daemon in the foreground, or stop it"),
+    "keys": Command("keys", "make a pair of keys for tcp:// addresses"),
     "doctor": Command("doctor", "check what this host can run, and say what is missing"),
     "version": Command("version", "show the versions of this command and of the daemon"),
 }

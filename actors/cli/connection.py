@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors import locations
 from actors.cli.parser import namespace_of
-from shimproc.errors import Unavailable
+from shimproc.errors import InvalidArgument, Unavailable
 
 if TYPE_CHECKING:
     from actors.client import Client
@@ -57,14 +57,22 @@ def connect(arguments: Namespace, *, timeout: float | None = None) -> Client:
     address = address_of(arguments)
     if not is_served(address):
         raise Unavailable(f"no daemon serves {address}; start one: shimyard daemon")
-    return dial(address, namespace_of(arguments), timeout)
+    return dial(arguments, timeout)
 
 
-def dial(address: str, namespace: str, timeout: float | None = None) -> Client:
+def dial(arguments: Namespace, timeout: float | None = None) -> Client:
     """A client; pyzmq is imported only now."""
-    from actors.client import Client  # noqa: PLC0415 - --help and wrong usage need none
+    from actors.client import Client, Curve  # noqa: PLC0415 - --help and wrong usage need none
 
-    return Client(address, namespace=namespace, timeout=timeout)
+    address = address_of(arguments)
+    own = arguments.key or os.environ.get("SHIMYARD_KEY")
+    server = arguments.server_key or os.environ.get("SHIMYARD_SERVER_KEY")
+    curve = None
+    if address.startswith("tcp://"):
+        if not own or not server:
+            raise InvalidArgument(f"--address: {address} needs --key and --server-key; make yours with: shimyard keys NAME")
+        curve = Curve.load(server, own)
+    return Client(address, namespace=namespace_of(arguments), timeout=timeout, curve=curve)
 
 
 def about(client: Client) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_globals(parser: Parser, *, first: bool = False) -> None:
-    """``-n``, ``--json``, ``--state`` and ``--address``; with ``first`` also their defaults, and ``--version``."""
+    """``-n``, ``--json``, ``--state``, ``--address`` and keys; with ``first`` also their defaults, and ``--version``."""
     group = parser.add_argument_group("everywhere")
 
     def add(*names: str, default: Any, **more: Any) -> None:
@@ -52,6 +52,8 @@ def add_globals(parser: Parser, *, first: bool = False) -> None:
     add("--json", action="store_true", default=False, help="JSON for programs instead of text for people")
     add("--state", default=None, metavar="DIR", help="the daemon's folder of sockets (SHIMYARD_STATE)")
     add("--address", default=None, metavar="ADDRESS", help="the daemon's API socket, such as ipc:///run/shimyard/api.sock")
+    add("--key", default=None, metavar="FILE", help="for a tcp:// address: your own .key_secret (SHIMYARD_KEY)")
+    add("--server-key", default=None, metavar="FILE", help="for a tcp:// address: the daemon's .key (SHIMYARD_SERVER_KEY)")
 
 
 def add_actions(parser: Parser, actions: Iterable[tuple[str, str, Verb]]) -> None:

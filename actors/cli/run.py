@@ -18,7 +18,7 @@ from actors.cli.autostart import start_daemon
 from actors.cli.connection import about, address_of, dial, is_served
 from actors.cli.options import add_options, container
 from actors.cli.output import complain, say, show_json
-from actors.cli.parser import Parser, Verb, namespace_of
+from actors.cli.parser import Parser, Verb
 from actors.cli.passthrough import Inflow, Outflow, named_pipes
 from actors.cli.signals import Forwarder
 from actors.records import Exit, Stdio
@@ -54,7 +54,7 @@ def execute(arguments: Namespace) -> int:
     try:
         if not arguments.address and not is_served(address):
             start_daemon(arguments)
-        with dial(address, namespace_of(arguments)) as client:
+        with dial(arguments) as client:
             params = container(arguments, arguments.runtime or default_runtime(client))
             if arguments.detach:
                 return _detached(client, arguments, params)
@@ -92,7 +92,6 @@ class Run:
         self._client = client
         self._arguments = arguments
         self._params = params
-        self._address = address_of(arguments)
         self._forwarder = Forwarder(lambda: self._dial(_KILL_SECONDS), params["id"])
         self._broken: OSError | None = None
         self._outputs: list[Outflow] = []
@@ -154,7 +153,7 @@ class Run:
         return ended
 
     def _dial(self, timeout: float | None) -> Client:
-        return dial(self._address, namespace_of(self._arguments), timeout)
+        return dial(self._arguments, timeout)
 
     def _on_full(self) -> None:
         """Our reader is slow. Learn of the exit as soon as it is known, to take the last output before the shim gives up."""

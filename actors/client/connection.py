@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import zmq
 from actors.client.cursors import CREDIT, Cursor, Reading
 from actors.client.line import EVENTS, GRACE, Curve, Line, dial
 from actors.client.protocol import Exchanged, Session
+from shimproc.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -26,17 +28,12 @@ class Connection:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
+        self.close = weakref.finalize(self, _close, self._socket, self._monitor)  # also when its thread has ended
         try:
             dial(self._socket, address, curve)
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        """Let go of the sockets; the daemon ends what streamed."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close(linger=0)
 
     def ask(self, method: str, namespace: str | None, params: Mapping[str, Any], timeout: float | None) -> Any:
         """A request and its result, or its error raised."""
@@ -80,11 +77,13 @@ class Connection:
             self._line.hope()
 
     def _tell(self, method: str, params: Mapping[str, Any]) -> None:
-        if self._line.up:
+        if self._line.up and not self._socket.closed:
             self._socket.send_multipart((b"", self._session.notice(method, params)))
 
     def _until(self, reached: Callable[[], bool], deadline: float | None) -> None:
         while not reached():
+            if self._socket.closed:
+                raise Unavailable("this client was closed")
             left = self._line.left(deadline)
             ready = dict(self._poller.poll(None if left is None else int(left * 1000) + 1))
             if self._monitor in ready:
@@ -104,3 +103,10 @@ class Connection:
                 self._session.cut_streams()
                 for request in self._session.unanswered():
                     self._socket.send_multipart((b"", request.body))
+
+
+def _close(socket: zmq.Socket[Any], monitor: zmq.Socket[Any]) -> None:
+    """Let go of the sockets; the daemon ends what streamed."""
+    socket.disable_monitor()
+    monitor.close(linger=0)
+    socket.close(linger=0)

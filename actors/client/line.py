@@ -39,7 +39,7 @@ class Curve:
 
     @classmethod
     def load(cls, server: str | Path, own: str | Path) -> Curve:
-        """From the files that ``shimyard keys`` and zmq.auth write: the daemon's ``.key`` and one's own ``.key_secret``."""
+        """From files of ``shimyard keys`` (zmq.auth's format): the daemon's ``.key`` and one's own ``.key_secret``."""
         try:
             server_public, _ = zmq.auth.load_certificate(server)
             public, secret = zmq.auth.load_certificate(own)

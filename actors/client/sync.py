@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -145,6 +146,7 @@ class Client:
         self._curve = curve
         self._threads = threading.local()
         self._context: zmq.Context[Any] | None = None
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._making = threading.Lock()
         self.namespaces = NamespaceRoom(self)
         self.containers = ContainerRoom(self)
@@ -161,9 +163,11 @@ class Client:
         """Let go of all connections; what is asked afterwards opens new ones."""
         with self._making:
             context, self._context = self._context, None
+            for connection in list(self._connections):
+                connection.close()
             self._threads = threading.local()
         if context is not None:
-            context.destroy(linger=0)
+            context.term()
 
     def version(self) -> Mapping[str, Any]:
         """What the daemon is, and which runtimes it can use."""
@@ -233,4 +237,5 @@ class Client:
                     self._context = zmq.Context()
                 found = Connection(self._context, self._address, self._patience, self._curve)
                 self._threads.connection = found
+                self._connections.add(found)
         return found

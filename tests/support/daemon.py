@@ -67,6 +67,13 @@ class Daemon:
         self._clients: list[RawClient | Subscriber | Client] = []
         self.process: subprocess.Popen[bytes] | None = None
 
+    def configured(self, text: str) -> Daemon:
+        """The same with a config file of this content; before its start."""
+        file = self.folder / "config.toml"
+        file.write_text(text, encoding="utf-8")
+        self._arguments = (*self._arguments, "--config", str(file))
+        return self
+
     # -- its life
 
     def start(self) -> Daemon:

@@ -152,11 +152,12 @@ def test_the_status_of_a_process_that_is_no_child_is_not_made_up() -> None:
             os.waitpid(child, 0)
             os._exit(0)
         grandchild = int(os.read(reading, 32))
+        parents_end = shim.reaper.watch(parent)  # before it can be swept
         ended = shim.reaper.watch(grandchild)
         shim.reaper.send(grandchild, signal.SIGKILL)
         with pytest.raises(Unavailable, match=f"process {grandchild} .* not known"):
             shim.wait(ended)
-        shim.wait(shim.reaper.watch(parent))
+        shim.wait(parents_end)
         os.close(reading)
         os.close(writing)
 

@@ -36,7 +36,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one outside thing each",
         (
             *("store", "bundle", "disk", "folders", "logfiles", "notify"),
-            *("launcher", "runtimes", "shimlink", "sockets", "catalog", "registry"),
+            *("launcher", "runtimes", "shimlink", "sockets", "curve", "catalog", "registry"),
         ),
     ),
     ("events", ("exchange", "monitor")),
