@@ -11,7 +11,7 @@ from actors.catalog import Catalog
 from actors.exchange import ExchangeClient
 from actors.filters import compile_filters
 from actors.messages import Call, Change, NewEvent
-from actors.methods import ContainerCreate, TaskRun
+from actors.params import ContainerCreate, TaskRun
 from actors.records import Container, Namespace
 from actors.registry import Registry
 from actors.shape import dump

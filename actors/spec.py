@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Final
 
-from actors.methods import ContainerCreate, TaskRun
+from actors.params import ContainerCreate, TaskRun
 from actors.records import Mount, Stdio
 from shimproc.errors import InvalidArgument
 from shimproc.io.stdio import parse_uri

@@ -23,7 +23,7 @@ from actors.api.replies import ClientReply, ClientStream, Streams, error_body
 from actors.api.requests import BadRequest, Request, parse_request
 from actors.dispatch import LoopActor, post
 from actors.messages import Call
-from actors.methods import StreamCredit, StreamRef
+from actors.params import StreamCredit, StreamRef
 from shimproc.errors import (
     DeadlineExceeded,
     InvalidArgument,

@@ -16,6 +16,7 @@ import cbor2
 
 from actors.identifiers import check_namespace
 from actors.methods import METHODS, Method
+from actors.params import PARAMS
 from actors.shape import nearest, strict
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented
 
@@ -98,7 +99,7 @@ def _request(request_id: Id, message: Mapping[Any, Any]) -> Request:
         method=name,
         row=row,
         namespace=_namespace(message.get("namespace"), row),
-        params=strict(row.params)(raw, ""),
+        params=strict(PARAMS[name])(raw, ""),
         raw=raw,
         timeout=_timeout(message.get("timeout")),
         key=_key(message.get("key")),

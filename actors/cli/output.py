@@ -71,12 +71,18 @@ def say(message: str) -> None:
         return
 
 
-def complain(error: ShimyardError, *, as_json: bool = False) -> None:
-    """An error on stderr: ``shimyard: not found: ...``, or ``{"error": {code, message, details}}``."""
+def complain(error: ShimyardError, *, as_json: bool = False, about: str = "") -> None:
+    """An error on stderr: ``shimyard: not found: ...``, or ``{"error": {code, message, details}}``.
+
+    Parameters
+    ----------
+    about : which of several things it is about; said where the message does not.
+    """
     if as_json:
         print(json.dumps({"error": plain(to_map(error))}, ensure_ascii=False), file=sys.stderr, flush=True)
     else:
-        say(f"{error.code.replace('_', ' ')}: {error.message}")
+        subject = f"{about}: " if about and about not in error.message else ""
+        say(f"{subject}{error.code.replace('_', ' ')}: {error.message}")
 
 
 def _cell(value: Any) -> str:

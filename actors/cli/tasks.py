@@ -88,7 +88,7 @@ def _each(arguments: Namespace, deed: Callable[[Client, str], Any], show: Callab
                 if arguments.json:
                     outcomes.append({"id": task_id, "error": to_map(error)})
                 else:
-                    complain(error)
+                    complain(error, about=task_id)
                 continue
             if arguments.json:
                 outcomes.append({"id": task_id, **(plain(result) or {})})

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import zmq
-import zmq.auth
-from zmq.utils.monitor import parse_monitor_message
 
 from shimproc.errors import DeadlineExceeded, InvalidArgument, ShimyardError, Unavailable
 
@@ -24,6 +23,8 @@ PATIENCE: Final = 10.0
 GRACE: Final = 2.0
 """Seconds that the daemon's own ``deadline_exceeded`` may be late."""
 EVENTS: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_MONITORED: Final = struct.Struct("=HI")
+"""Event and value (zmq_socket_monitor(3)); pyzmq's own parser imports asyncio with it, which takes longer than all else here."""
 _IPC: Final = "ipc://"
 _RECONNECT_MS: Final = (20, 500)
 _HEARTBEAT_MS: Final = (5_000, 15_000)
@@ -40,6 +41,8 @@ class Curve:
     @classmethod
     def load(cls, server: str | Path, own: str | Path) -> Curve:
         """From files of ``shimyard keys`` (zmq.auth's format): the daemon's ``.key`` and one's own ``.key_secret``."""
+        import zmq.auth  # noqa: PLC0415 - only for those who have keys
+
         try:
             server_public, _ = zmq.auth.load_certificate(server)
             public, secret = zmq.auth.load_certificate(own)
@@ -80,7 +83,7 @@ class Line:
 
     def observe(self, frames: list[bytes]) -> bool:
         """Take in what the socket's monitor says; True if the line has come up."""
-        event = parse_monitor_message(frames)["event"]
+        event, _ = _MONITORED.unpack(frames[0])
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._down_since, self._refused = None, False
             return True

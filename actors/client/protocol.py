@@ -6,7 +6,7 @@ nothing is done twice (``unanswered``).
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class Session:
         if timeout is not None:
             message["timeout"] = timeout
         if row.changes:
-            message["key"] = secrets.token_urlsafe(18)
+            message["key"] = os.urandom(16).hex()
         made = Exchanged(self._last, cbor2.dumps(message), row.streams)
         self._pending[self._last] = made
         return made

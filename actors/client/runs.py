@@ -6,7 +6,6 @@ Underneath it is one ``tasks.run`` with ``rm``, ``wait`` and ``capture``, so tha
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +92,7 @@ def params_of(args: Sequence[str], options: Options, runtime: Runtime, stdin: st
     if rootfs is None:
         rootfs = () if plain or options.spec is not None else host_rootfs()
     return {
-        "id": options.name or f"run-{secrets.token_hex(6)}",
+        "id": options.name or f"run-{os.urandom(6).hex()}",
         "spec": spec,
         "rootfs": tuple(rootfs),
         "runtime": runtime,

@@ -14,7 +14,7 @@ import pytest
 
 from actors.dispatch import BATCH, LoopActor, post
 from actors.messages import Call
-from actors.methods import IdRef
+from actors.params import IdRef
 from shimproc.errors import NotFound
 from shimproc.loop import Loop
 

@@ -28,7 +28,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "words, and the actor type",
         (
-            *("identifiers", "records", "methods", "messages", "dispatch"),
+            *("identifiers", "records", "methods", "params", "messages", "dispatch"),
             *("shape", "filters", "patterns", "spec", "locations", "config", "diagnostics"),
         ),
     ),

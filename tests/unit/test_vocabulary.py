@@ -12,6 +12,7 @@ from actors import messages
 from actors.client import AsyncClient, Client
 from actors.dispatch import handler_name
 from actors.methods import METHODS
+from actors.params import PARAMS
 from shimproc import errors
 from tests.support.contract import Documented, error_codes, methods
 from tests.support.sources import sources
@@ -30,6 +31,10 @@ def test_the_table_of_methods_is_the_contracts() -> None:
     assert {row.name for row in DOCUMENTED} | {"tasks.attach.write"} == METHODS.keys()  # it is in tasks.attach's row
 
 
+def test_every_method_has_its_params() -> None:
+    assert PARAMS.keys() == METHODS.keys()
+
+
 @pytest.mark.parametrize("row", DOCUMENTED, ids=lambda row: row.name)
 def test_a_method_needs_a_namespace_where_the_contract_says_so(row: Documented) -> None:
     assert METHODS[row.name].namespaced == row.namespaced
@@ -38,7 +43,7 @@ def test_a_method_needs_a_namespace_where_the_contract_says_so(row: Documented) 
 @pytest.mark.parametrize("row", [row for row in DOCUMENTED if row.params is not None], ids=lambda row: row.name)
 def test_a_method_takes_the_params_of_the_contract(row: Documented) -> None:
     assert row.params is not None
-    fields = {field.name: field for field in dataclasses.fields(METHODS[row.name].params)}
+    fields = {field.name: field for field in dataclasses.fields(PARAMS[row.name])}
     assert row.params.keys() <= fields.keys()
     for name, required in row.params.items():
         if not required:
