@@ -47,15 +47,21 @@ class Launcher:
         self._loop = loop
         self._reaper = reaper
         self._settings = settings
-        self._link: Link | None = None
+        self._line: Link | None = None
         self._connecting: Pending[Link] | None = None
         self._asked: dict[int, Pending[tuple[int, int]]] = {}
         self._number = 0
 
     async def launch(self, bundle: Path, name: str, cgroup: str | None, owner: pykka.ActorRef[Any]) -> ShimLink:
         """A new shim for ``bundle``, linked to ``owner``. ``Unavailable`` if none can be made."""
+        return await self._link(Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug), owner)
+
+    async def adopt(self, bundle: Path, name: str, cgroup: str | None, owner: pykka.ActorRef[Any]) -> ShimLink:
+        """A shim in place of one that is gone: the one that has taken over already, or a new one."""
+        return await self._link(Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug, adopt=True), owner)
+
+    async def _link(self, request: Fork, owner: pykka.ActorRef[Any]) -> ShimLink:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        request = Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug)
         try:
             link = await self._connected()
             pid, pidfd = await self._ask(link, request, theirs)
@@ -88,9 +94,9 @@ class Launcher:
 
     def close(self) -> None:
         """Let go of the forkserver; it lives on while it has shims."""
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _ask(self, link: Link, request: Fork, end: socket.socket) -> Pending[tuple[int, int]]:
         self._number += 1
@@ -115,8 +121,8 @@ class Launcher:
         except Unavailable:
             await self._start_forkserver()
             sock = _connect_in(self._settings.state, forkserver.SOCKET)
-        self._link = Link(self._loop, sock, self._on_message, self._on_close)
-        return self._link
+        self._line = Link(self._loop, sock, self._on_message, self._on_close)
+        return self._line
 
     def _on_message(self, frame: dict[str, Any], fds: list[int]) -> None:
         answer = self._asked.pop(frame.get("a", 0), None)
@@ -130,7 +136,7 @@ class Launcher:
 
     def _on_close(self) -> None:
         """It ended or was killed: running tasks go on, the next launch starts another."""
-        self._link = self._connecting = None
+        self._line = self._connecting = None
         asked, self._asked = self._asked, {}
         for answer in asked.values():
             answer.fail(Unavailable("the forkserver ended while it made a shim; try again"))

@@ -192,6 +192,11 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Try again to get a shim for a task that has lost its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restore:
     """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands."""
 

@@ -19,6 +19,7 @@ from actors.dispatch import post
 from actors.messages import ShimEvent, ShimGone
 from shimproc.errors import Unavailable, from_map
 from shimproc.flow import Pending
+from shimproc.io.keepsakes import Nobody
 from shimproc.journal import Journal
 from shimproc.link import Link
 from shimproc.loop import READ, LoopLike
@@ -163,7 +164,7 @@ class LocalShim(ShimLink):
         self._loop = loop
         self._journal = journal
         self.pid = os.getpid()
-        self._service = Service(loop, reaper, journal, self._on_end)
+        self._service = Service(loop, reaper, journal, Nobody(), self._on_end)
         self._service.attach(lambda frame: loop.call_soon(lambda: self._on_frame(frame)))
         self._send = lambda frame: loop.call_soon(lambda: self._service.receive(frame))
 

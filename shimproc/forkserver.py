@@ -3,12 +3,16 @@
 ``python -m shimproc.forkserver STATE``: takes the lock ``STATE/forkserver.lock``, goes into the background once it
 listens, serves ``STATE/forkserver.sock`` to peers of its own uid or root, and runs until it is told to end or has been idle
 without daemon and shims. It has imported what a shim needs, and nothing else, and frozen it (gc.freeze), so that a
-forked shim shares almost all of its memory. As subreaper it inherits the init of a shim that was killed.
+forked shim shares almost all of its memory.
+
+A shim that is killed is followed by another: as subreaper the forkserver inherits the init and learns its status, it has kept
+duplicates of the task's descriptors, so no pipe breaks, and the new shim finds the rest in the bundle (``Service.adopt``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import gc
 import logging
@@ -16,8 +20,10 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from shimproc import linux, shim
@@ -25,13 +31,30 @@ from shimproc.errors import InvalidArgument, ShimyardError, Unavailable, to_map
 from shimproc.link import Link
 from shimproc.loop import READ, Loop
 from shimproc.messages import Fork, Shutdown, request_of
+from shimproc.process.estate import Estate
+from shimproc.reaper import Exited, exit_status
 
 log = logging.getLogger(__name__)
 SOCKET = "forkserver.sock"
 LOCK = "forkserver.lock"
 _FIRST_FD = 3
+_MOST_DEATHS = 100
+_STRANGERS = 1024
 _LOCK_SECONDS = 10
 _LAST_FD = 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class Ward:
+    """A living shim, and what is kept for the one after it."""
+
+    request: Fork
+    pid: int
+    line: Link
+    kept: dict[str, int]
+    init: int = 0
+    exited: Exited | None = None
+    deaths: int = 0
 
 
 class ForkServer:
@@ -42,13 +65,18 @@ class ForkServer:
         self._listener = listener
         self._lock = lock
         self._links: set[Link] = set()
-        self._shims: dict[int, str] = {}
+        self._wards: dict[int, Ward] = {}
+        self._bundles: dict[str, Ward] = {}
+        self._inits: dict[int, Ward] = {}
+        self._strangers: dict[int, Exited] = {}
         self._loop.watch(listener.fileno(), READ, self._on_connection)
         self._loop.on_signal(signal.SIGCHLD, self._reap)
 
     def run(self) -> None:
         """Serve until told to end, or until there is nobody left to serve."""
         self._loop.run()
+
+    # -- daemons
 
     def _on_connection(self, _: int) -> None:
         try:
@@ -79,7 +107,7 @@ class ForkServer:
                 return
             if not isinstance(request, Fork) or len(fds) != 1:
                 raise InvalidArgument("the forkserver takes fork with one descriptor")
-            pid = self._fork(request, fds[0])
+            pid = self._serve(request, fds[0])
         except (ShimyardError, OSError) as error:
             link.send({"a": number, "error": to_map(error)})
             return
@@ -92,24 +120,43 @@ class ForkServer:
         finally:
             os.close(pidfd)
 
-    def _fork(self, request: Fork, link_fd: int) -> int:
+    def _serve(self, request: Fork, link_fd: int) -> int:
+        """The pid of the shim that serves the link from now on."""
+        ward = self._bundles.get(request.bundle)
+        if request.adopt and ward is not None:
+            ward.line.send({"link": True}, [link_fd])
+            return ward.pid
+        return self._fork(request, link_fd, Estate() if request.adopt else None).pid
+
+    # -- shims
+
+    def _fork(self, request: Fork, link_fd: int | None, estate: Estate | None) -> Ward:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             pid = os.fork()
         except OSError as error:
+            ours.close()
+            theirs.close()
             raise Unavailable(f"fork of a shim failed: {error.strerror}; raise the limit of processes or memory") from error
         if pid == 0:
-            self._become_shim(request, link_fd)
-        self._shims[pid] = request.bundle
-        return pid
+            self._become_shim(request, link_fd, theirs, estate)
+        theirs.close()
 
-    def _become_shim(self, request: Fork, link_fd: int) -> NoReturn:
+        def on_message(frame: dict[str, Any], fds: list[int]) -> None:
+            self._on_shims_message(ward, frame, fds)
+
+        ward = Ward(request, pid, Link(self._loop, ours, on_message, _nothing), {})
+        self._wards[pid] = self._bundles[request.bundle] = ward
+        return ward
+
+    def _become_shim(
+        self, request: Fork, link_fd: int | None, line: socket.socket, estate: Estate | None
+    ) -> NoReturn:
         """In the child: let go of all that is the forkserver's, then live as a shim. Never returns."""
         status = 1
         try:
             self._let_go()
-            os.dup2(link_fd, _FIRST_FD, inheritable=False)
-            linux.close_range(_FIRST_FD + 1, _LAST_FD)
-            shim.main(request, socket.socket(fileno=_FIRST_FD))
+            shim.main(request, _carried_over(link_fd, line, estate))
             status = 0
         except BaseException:  # noqa: BLE001 - nothing may climb back into the forkserver's loop
             _complain(request.bundle)
@@ -122,9 +169,26 @@ class ForkServer:
         self._listener.detach()
         for link in self._links:
             link.close()
+        for ward in self._wards.values():
+            ward.line.close()
+
+    def _on_shims_message(self, ward: Ward, frame: Mapping[str, Any], fds: list[int]) -> None:
+        if "keep" in frame:
+            _close_all(ward.kept)
+            ward.kept = dict(zip(frame["keep"], fds, strict=False))
+            fds = fds[len(ward.kept) :]
+            ward.init = int(frame["pid"])
+            self._inits[ward.init] = ward
+        for name in frame.get("drop", ()):
+            if (fd := ward.kept.pop(name, None)) is not None:
+                os.close(fd)
+        for fd in fds:
+            os.close(fd)
+
+    # -- deaths
 
     def _reap(self) -> None:
-        """Shims that ended are told of; an orphan that landed here is reaped."""
+        """Shims that ended are told of, and followed if they were killed; of what was inherited the status is passed on."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -132,14 +196,99 @@ class ForkServer:
                 break
             if pid == 0:
                 break
-            if self._shims.pop(pid, None) is not None:
-                for link in self._links:
-                    link.send({"shim": pid, "status": os.waitstatus_to_exitcode(status)})
+            ward = self._wards.pop(pid, None)
+            if ward is None:
+                self._on_orphan(pid, status)
+            else:
+                self._on_shims_end(ward, status)
         self._end_if_idle()
 
+    def _on_orphan(self, pid: int, status: int) -> None:
+        ended = Exited(exit_status(status), time.time_ns())
+        ward = self._inits.pop(pid, None)
+        if ward is None:  # perhaps the init of a shim whose last words are not read yet
+            self._strangers[pid] = ended
+            if len(self._strangers) > _STRANGERS:
+                del self._strangers[next(iter(self._strangers))]
+        else:
+            ward.exited = ended
+            ward.line.send({"exited": pid, "status": ended.status, "at": ended.at})
+
+    def _on_shims_end(self, ward: Ward, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        for link in self._links:
+            link.send({"shim": ward.pid, "status": code})
+        del self._bundles[ward.request.bundle]
+        ward.line.read()  # what it has told last
+        ward.line.close()
+        self._inits.pop(ward.init, None)
+        ward.exited = ward.exited or self._strangers.pop(ward.init, None)
+        if code != 0 and ward.deaths < _MOST_DEATHS:
+            self._follow(ward)
+        else:
+            _close_all(ward.kept)
+
+    def _follow(self, dead: Ward) -> None:
+        """A new shim for what a killed one has left; it gets duplicates, as it may be killed, too."""
+        if not os.path.isdir(dead.request.bundle):  # noqa: PTH112 - pathlib costs each shim memory
+            _close_all(dead.kept)
+            return
+        estate = Estate(dict(dead.kept), _pidfd_of(dead.init) if dead.exited is None else None, dead.exited)
+        try:
+            ward = self._fork(dataclasses.replace(dead.request, adopt=True), None, estate)
+        except ShimyardError as error:  # the daemon asks again
+            log.error("%s", error)
+            _close_all(dead.kept)
+            return
+        finally:
+            if estate.pidfd is not None:
+                os.close(estate.pidfd)
+        ward.kept, ward.init, ward.exited, ward.deaths = dead.kept, dead.init, dead.exited, dead.deaths + 1
+        if ward.init and ward.exited is None:
+            self._inits[ward.init] = ward
+
     def _end_if_idle(self) -> None:
-        if not self._links and not self._shims:
+        if not self._links and not self._wards:
             self._loop.stop()
+
+
+def _carried_over(link_fd: int | None, line: socket.socket, estate: Estate | None) -> shim.Inherited:
+    """Everything that the child goes on with, in the lowest descriptors; all others are closed."""
+    names = [] if estate is None else list(estate.kept)
+    carried = [line.detach()]
+    carried += [] if link_fd is None else [link_fd]
+    carried += [] if estate is None else list(estate.kept.values())
+    carried += [] if estate is None or estate.pidfd is None else [estate.pidfd]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FD + len(carried)) for fd in carried]
+    for number, fd in enumerate(high, _FIRST_FD):
+        os.dup2(fd, number, inheritable=False)
+    linux.close_range(_FIRST_FD + len(carried), _LAST_FD)
+    numbers = iter(range(_FIRST_FD, _FIRST_FD + len(carried)))
+    inherited = shim.Inherited(None, socket.socket(fileno=next(numbers)))
+    if link_fd is not None:
+        inherited.first = socket.socket(fileno=next(numbers))
+    if estate is not None:
+        inherited.estate = Estate({name: next(numbers) for name in names}, exited=estate.exited)
+        if estate.pidfd is not None:
+            inherited.estate.pidfd = next(numbers)
+    return inherited
+
+
+def _pidfd_of(pid: int) -> int | None:
+    """Of a process that is our child now, so that its pid is still its own; None for none."""
+    try:
+        return os.pidfd_open(pid) if pid else None
+    except OSError:
+        return None
+
+
+def _close_all(fds: Mapping[str, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)
+
+
+def _nothing() -> None:
+    """Its death is told by SIGCHLD."""
 
 
 def _complain(bundle: str) -> None:

@@ -74,6 +74,11 @@ class Link:
             _close_all(fds)
         self._waiting.clear()
 
+    def read(self) -> None:
+        """Take in all that has come already."""
+        while not self.closed and self._receive():
+            pass
+
     def _broken(self) -> None:
         if not self.closed:
             self.close()
@@ -85,29 +90,30 @@ class Link:
         if events & ~WRITE and not self.closed:
             self._receive()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Was there something?"""
         try:
             data, fds = _receive_with_fds(self._socket)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             self._broken()
-            return
-        if not data:
-            _close_all(fds)
-            self._broken()
-            return
+            return False
+        messages: list[dict[str, Any]] = []
         try:
             messages = self._reader.feed(data)
         except ShimyardError:
+            data = b""
+        if not data:
             _close_all(fds)
             self._broken()
-            return
+            return False
         for position, message in enumerate(messages):
             last = position == len(messages) - 1
             self._on_message(message, fds if last else [])
             if self.closed:
-                return
+                return False
+        return True
 
     def _flush(self) -> None:
         try:

@@ -45,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Fork(Message):
-    """Make a shim for ``bundle``."""
+    """Make a shim for ``bundle``. ``adopt``: its shim is gone; a new one takes over, or one that already has gets the link."""
 
     tag: ClassVar[str] = "fork"
     bundle: str
@@ -53,6 +53,7 @@ class Fork(Message):
     cgroup: str | None = None
     oom_score_adj: int | None = None
     debug: bool = False
+    adopt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The shim's service: requests in, answers and events out. The same object serves in a shim and, ``no_shim``, in the daemon.
 
 It knows no socket: ``receive`` takes the daemon's maps, ``attach`` says where answers and events go. With no link
-attached, work goes on and events wait in the journal.
+attached, work goes on and events wait in the journal. The create request is on disk before anything is done of it, so that
+a shim that comes after a killed one can finish or undo it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import cbor2
+
 from shimproc import flow
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, to_map
+from shimproc.flow import Pending
+from shimproc.io.keepsakes import Keeper
 from shimproc.journal import Journal
 from shimproc.loop import LoopLike
 from shimproc.messages import (
     CloseIO,
     Create,
+    Created,
     Delete,
     Hello,
     Kill,
@@ -27,13 +33,16 @@ from shimproc.messages import (
     Shutdown,
     Start,
     event_map,
+    event_of,
     request_of,
 )
+from shimproc.process.estate import Estate
 from shimproc.process.init import Host, Init
 from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
 VERSION = 1
+INTENT = "create.cbor"
 Send = Callable[[Mapping[str, Any]], None]
 
 
@@ -43,18 +52,29 @@ class Service:
     Parameters
     ----------
     journal : where events go before anyone is told.
+    keeper : keeps what the next shim would need.
     end : called when the task is deleted and the daemon said ``Shutdown``, or when there is nothing to serve.
     """
 
-    def __init__(self, loop: LoopLike, reaper: Reaper, journal: Journal, end: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: LoopLike, reaper: Reaper, journal: Journal, keeper: Keeper, end: Callable[[], None]
+    ) -> None:
         self._loop = loop
         self._journal = journal
         self._end = end
         self._send: Send | None = None
-        self._host = Host(loop, reaper, self._emit)
+        self._host = Host(loop, reaper, self._emit, keeper)
         self._init: Init | None = None
         self._started_at = time.time_ns()
         self._last = journal.last
+        self._adopted = False
+        self._adopting: Pending[None] | None = None
+
+    def adopt(self, bundle: str, estate: Estate) -> None:
+        """Take over the bundle of a killed shim. Requests wait until that is done."""
+        self._adopted = True
+        self._adopting = Pending()
+        flow.start(self._take_over(bundle, estate)).then(self._on_adopted)
 
     def attach(self, send: Send) -> None:
         """Answers and events go to ``send`` from now on; the newest link is the daemon's."""
@@ -63,11 +83,14 @@ class Service:
     def detach(self) -> None:
         """The daemon is gone, for now. Without a task, or with a deleted one, nobody will come back."""
         self._send = None
-        if self._init is None or self._init.state in ("new", "deleted"):
-            self._end()
+        if self._adopting is None:
+            self._end_if_idle()
 
     def receive(self, frame: Mapping[str, Any]) -> None:
         """A request or an ack from the daemon."""
+        if self._adopting is not None:
+            self._adopting.then(lambda _: self.receive(frame))
+            return
         if "ack" in frame:
             self._journal.ack(int(frame["ack"]))
             return
@@ -108,15 +131,41 @@ class Service:
     def _create(self, request: Create) -> Coroutine[Any, Any, Any]:
         if self._init is not None and self._init.state != "new":
             raise FailedPrecondition("the shim has a task already")
+        _record(request)
         self._init = Init(self._host, request)
         return self._init.create()
+
+    async def _take_over(self, bundle: str, estate: Estate) -> None:
+        request = _recorded(bundle)
+        try:
+            if request is not None:
+                events = [event_of(values) for _, values in self._journal.since(0)]
+                estate.created_at = next((event.at for event in events if isinstance(event, Created)), 0)
+                self._init = Init(self._host, request)
+                await self._init.adopt(events, estate)
+        finally:
+            estate.close()
+
+    def _on_adopted(self, outcome: Pending[None]) -> None:
+        adopting, self._adopting = self._adopting, None
+        if outcome.error is not None:
+            log.error("the take-over failed", exc_info=outcome.error)
+        if adopting is not None:
+            adopting.set(None)
+        if self._send is None:
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        """Nothing to serve, and nobody to tell; whoever comes gets a new shim, which knows as much from the journal."""
+        if self._init is None or self._init.state in ("new", "deleted"):
+            self._end()
 
     def _hello(self, request: Hello) -> dict[str, Any]:
         """Say again what the daemon has not acked, then who we are."""
         for n, event in self._journal.since(request.acked):
             self._tell({"n": n, "event": event})
         state = self._init.state if self._init else "new"
-        return {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "state": state}
+        return {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "state": state, "adopted": self._adopted}
 
     def _emit(self, event: Message) -> None:
         values = event_map(event)
@@ -134,3 +183,22 @@ class Service:
     def _tell(self, frame: Mapping[str, Any]) -> None:
         if self._send is not None:
             self._send(frame)
+
+
+def _record(request: Create) -> None:
+    """The intent: written before the deed."""
+    path = os.path.join(request.bundle, INTENT)  # noqa: PTH118 - pathlib costs the shim memory
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, cbor2.dumps(request.to_map()))
+    finally:
+        os.close(fd)
+
+
+def _recorded(bundle: str) -> Create | None:
+    """What the shim before this one was asked to make; None if it had not begun."""
+    try:
+        with open(os.path.join(bundle, INTENT), "rb") as file:  # noqa: PTH118, PTH123 - see above
+            return Create.from_map(cbor2.loads(file.read()))
+    except (FileNotFoundError, cbor2.CBORError, ShimyardError):
+        return None

@@ -12,12 +12,15 @@ import logging
 import os
 import signal
 import socket
+from dataclasses import dataclass
 
 from shimproc import linux, mounts
 from shimproc.journal import Journal
+from shimproc.keeper import ForkserverLine
 from shimproc.link import Link
 from shimproc.loop import READ, Loop
 from shimproc.messages import Fork
+from shimproc.process.estate import Estate
 from shimproc.reaper import Reaper
 from shimproc.service import Service
 
@@ -27,18 +30,32 @@ JOURNAL = "journal"
 LOG = "shim.log"
 
 
+@dataclass(slots=True)
+class Inherited:
+    """What the forkserver gives its child: the daemon's link if one waits, its own line, and what a killed shim has left."""
+
+    first: socket.socket | None
+    line: socket.socket
+    estate: Estate | None = None
+
+
 class Shim:
     """Wires loop, reaper, journal, service and links."""
 
-    def __init__(self, request: Fork, first: socket.socket) -> None:
-        self._loop = Loop()
-        reaper = Reaper(self._loop)
-        self._loop.on_signal(signal.SIGCHLD, reaper.sweep)
-        self._service = Service(self._loop, reaper, Journal(os.path.join(request.bundle, JOURNAL)), self._loop.stop)  # noqa: PTH118
+    def __init__(self, request: Fork, inherited: Inherited) -> None:
+        loop = self._loop = Loop()
+        reaper = Reaper(loop)
+        loop.on_signal(signal.SIGCHLD, reaper.sweep)
+        journal = Journal(os.path.join(request.bundle, JOURNAL))  # noqa: PTH118 - pathlib costs the shim memory
+        line = ForkserverLine(loop, inherited.line, self._adopt, reaper.learn)
+        self._service = Service(loop, reaper, journal, line, loop.stop)
         self._link: Link | None = None
         self._listener = _listen()
-        self._loop.watch(self._listener.fileno(), READ, self._on_connection)
-        self._adopt(first)
+        loop.watch(self._listener.fileno(), READ, self._on_connection)
+        if inherited.first is not None:
+            self._adopt(inherited.first)
+        if inherited.estate is not None:
+            self._service.adopt(request.bundle, inherited.estate)
 
     def run(self) -> None:
         """Serve until the task is deleted."""
@@ -68,7 +85,7 @@ class Shim:
         self._service.detach()
 
 
-def main(request: Fork, first: socket.socket) -> None:
+def main(request: Fork, inherited: Inherited) -> None:
     """The life of a shim, in the forked child; returns when it is over. Everything else is closed already."""
     os.setsid()
     os.umask(0o022)
@@ -82,7 +99,7 @@ def main(request: Fork, first: socket.socket) -> None:
     os.chdir(request.bundle)
     if request.debug:
         logging.basicConfig(filename=LOG, level=logging.DEBUG, force=True, format="%(asctime)s %(name)s %(message)s")
-    Shim(request, first).run()
+    Shim(request, inherited).run()
 
 
 def _settle_signals() -> None:

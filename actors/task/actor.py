@@ -6,6 +6,7 @@ is told can be unsaid by a crash. What a request then takes in steps is a flow, 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal as signals
 from collections.abc import Callable, Coroutine, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from actors.dispatch import LoopActor, post
 from actors.messages import (
+    Adopt,
     Begin,
     Call,
     Changed,
@@ -26,18 +28,18 @@ from actors.messages import (
     Watch,
 )
 from actors.records import Container, Exit, Stop, Task
-from actors.shimlink import ShimLink
 from actors.spec import parse_signal
 from actors.store.tasks import TaskRow
-from actors.task.events import CREATED, RUNNING, STOPPED, advanced, shim_lost, told
+from actors.task.events import CREATED, RUNNING, STOPPED, advanced, told
 from actors.task.failures import named
+from actors.task.grip import Grip
 from actors.task.life import Life
 from actors.task.progress import Progress, Told
-from actors.task.states import Created, Creating, Running, Stopped, TaskState
+from actors.task.states import Created, Creating, Running, Starting, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result, view
 from shimproc import flow
-from shimproc.errors import NotFound, ShimyardError, Unavailable
+from shimproc.errors import NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 from shimproc.messages import CloseIO, Delete, Exited, Hello, Kill, Message, Pids, Start, Started, StartFailed
@@ -62,6 +64,7 @@ class TaskActor(LoopActor):
         self._made: Pending[None] = Pending()
         self._ready: Pending[None] = Pending()
         self._restored = False
+        self._grip = Grip(self._life, self._progress, tools.exchange, self.actor_ref, self._on_shim)
         self._requests: Mapping[str, Callable[[Call], Coroutine[Any, Any, Any]]] = {
             "tasks.start": self._start_called,
             "tasks.wait": self._wait_called,
@@ -85,9 +88,10 @@ class TaskActor(LoopActor):
 
     def on_call(self, call: Call) -> None:
         """A client's request; one that comes before a restored task has its shim again waits for that."""
-        if not self._ready.done:
-            self._ready.then(lambda _: post(self.actor_ref, call))
-            return
+        for waited in (self._ready, self._grip.settled):
+            if not waited.done:
+                waited.then(lambda _: post(self.actor_ref, call))
+                return
         params = call.params
         if getattr(params, "exec_id", None) is not None:
             raise NotFound(f"the task {self._row.id} has no exec {params.exec_id}")
@@ -97,19 +101,20 @@ class TaskActor(LoopActor):
         """Journaled by the shim; here it counts once it is durable."""
         self._progress.take(message.n, message.event)
 
-    def on_shim_gone(self, _: ShimGone) -> None:
-        """Expected after a delete; else the task has lost its shim, and says so."""
-        if self._life.ending or not self._made.done:
-            return
-        log.warning("the shim of %s/%s was lost", self._row.namespace, self._row.id)
-        self._facts.shim = "lost"
-        self._show()
-        self._tools.exchange.publish(shim_lost(self._row, self._facts.shim_pid))
+    def on_shim_gone(self, message: ShimGone) -> None:
+        """Expected after a delete; else the task has lost its shim, and gets another."""
+        if not self._life.ending and self._made.done:
+            self._grip.replaced(message.pid)
 
     def on_expired(self, _: Expired) -> None:
         """The monitor: its time is over."""
         if not isinstance(self._state, Stopped):
             flow.spawn(self._end(self._stop_settings(), "timeout"), f"stop of {self._row.id} at its timeout")
+
+    def on_adopt(self, _: Adopt) -> None:
+        """Try again to get a shim for a task that has none."""
+        if not self._life.ending:
+            self._grip.retry()
 
     def on_restore(self, _: Restore) -> None:
         """Find the shim again and hear from it how the task stands."""
@@ -153,7 +158,7 @@ class TaskActor(LoopActor):
     async def _kill_called(self, call: Call) -> Any:
         number = parse_signal(call.params.signal, "signal")
         self._state.kill()
-        await self._shim().call(Kill(number, all=call.params.all))
+        await self._grip.ask(Kill(number, all=call.params.all))
         return {}
 
     async def _stop_called(self, call: Call) -> Exit:
@@ -172,18 +177,17 @@ class TaskActor(LoopActor):
 
     async def _close_io_called(self, _: Call) -> Any:
         self._state.close_io()
-        await self._shim().call(CloseIO())
+        await self._grip.ask(CloseIO())
         return {}
 
     async def _pids_called(self, _: Call) -> Any:
         self._state.pids()
-        answer = await self._shim().call(Pids())
+        answer = await self._grip.ask(Pids())
         return {"pids": [{"pid": pid} for pid in answer.result["pids"]]}
 
     async def _shim_called(self, _: Call) -> Any:
-        answer = await self._shim().call(Hello(self._progress.durable))
-        known = ("pid", "version", "started_at")
-        return {**{name: answer.result[name] for name in known}, "adopted": False}
+        answer = await self._grip.ask(Hello(self._progress.durable))
+        return {name: answer.result[name] for name in ("pid", "version", "started_at", "adopted")}
 
     # -- deeds
 
@@ -195,14 +199,17 @@ class TaskActor(LoopActor):
             raise
         finally:
             self._made.set(None)
+        shim = self._life.shim
+        if shim is not None and shim.gone.done:  # just now, when nobody would have heard it
+            self._grip.replaced(shim.pid)
 
     async def _start(self) -> dict[str, int]:
         self._state = self._state.start()()
-        shim = self._shim()
         try:
-            answer = await shim.call(Start())
+            answer = await self._grip.ask(Start(), over=lambda: not isinstance(self._state, Starting))
         except ShimyardError as error:
-            await self._progress.until(shim.last)
+            if self._life.shim is not None:
+                await self._progress.until(self._life.shim.last)
             self._state = self._state.unstarted()()
             raise named(error, self._container.spec) from None
         await self._progress.until(answer.n)
@@ -212,11 +219,10 @@ class TaskActor(LoopActor):
         """Ask with the signal, then insist with SIGKILL."""
         if self._facts.exit.done:
             return self._facts.exit.result()
-        shim = self._shim()
         self._state.kill()
-        insist = self.loop.call_later(settings.grace, lambda: _insist(shim, reason))
+        insist = self.loop.call_later(settings.grace, lambda: self._insist(reason))
         try:
-            await shim.call(Kill(parse_signal(settings.signal, "signal"), reason=reason))
+            await self._grip.ask(Kill(parse_signal(settings.signal, "signal"), reason=reason))
         except NotFound:  # it ended just now; its exit is on the way
             log.debug("%s ended by itself", self._row.id)
         ended = await self._facts.exit
@@ -228,7 +234,7 @@ class TaskActor(LoopActor):
         self._state = (before.force_delete() if force else before.delete())()
         self._show()
         try:
-            answer = await self._shim().call(Delete(force=force))
+            answer = await self._grip.ask(Delete(force=force))
         except BaseException:
             self._state = Stopped() if self._facts.exit.done else before
             self._show()
@@ -262,13 +268,8 @@ class TaskActor(LoopActor):
 
     async def _restore(self) -> None:
         self._made.set(None)
-        try:
-            shim = self._life.reconnect()
-            self._facts.shim_pid = shim.pid
-            answer = await shim.call(Hello(0))
-            await self._progress.until(answer.n)
-        except Unavailable as error:
-            log.warning("%s/%s: %s", self._row.namespace, self._row.id, error)
+        await self._grip.recover(self._row.shim_pid)
+        if self._facts.shim == "lost" and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
             self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
             self._facts.shim = "lost"
         self._restored = True
@@ -305,7 +306,9 @@ class TaskActor(LoopActor):
                 self._state = self._state.exited()()
                 self._facts.end(self._row.id, event)
         if self._life.shim is not None:
-            self._facts.shim_pid = self._life.shim.pid
+            if isinstance(event, ShimCreated):
+                self._grip.hold(self._life.shim.pid)
+                self._facts.shim_pid = self._life.shim.pid
             self._life.shim.ack(n)
         self._show()
 
@@ -318,10 +321,15 @@ class TaskActor(LoopActor):
     def _stop_settings(self) -> Stop:
         return self._container.stop or Stop()
 
-    def _shim(self) -> ShimLink:
-        if self._life.shim is None or self._facts.shim == "lost":
-            raise Unavailable(f"the shim of the task {self._row.id} was lost")
-        return self._life.shim
+    def _on_shim(self, state: str, pid: int) -> TaskRow:
+        self._facts.shim, self._facts.shim_pid = state, pid
+        self._row = dataclasses.replace(self._row, shim_pid=pid)
+        self._show()
+        return self._row
+
+    def _insist(self, reason: str | None) -> None:
+        if self._life.shim is not None:
+            self._life.shim.call(Kill(signals.SIGKILL, reason=reason))
 
     def _view(self) -> Task:
         return view(self._row, self._state.status, self._facts)
@@ -345,7 +353,3 @@ def _reply(call: Call, outcome: Pending[Any]) -> None:
     if not isinstance(outcome.error, ShimyardError):
         log.error("%s failed", call.method, exc_info=outcome.error)
     call.reply.fail(outcome.error)
-
-
-def _insist(shim: ShimLink, reason: str | None) -> None:
-    shim.call(Kill(signals.SIGKILL, reason=reason))

@@ -73,6 +73,12 @@ def shim_lost(row: TaskRow, shim_pid: int) -> NewEvent:
     return NewEvent(row.namespace, "/tasks/shim-lost", "TaskShimLost", body, time.time_ns())
 
 
+def shim_adopted(row: TaskRow, dead_pid: int) -> NewEvent:
+    """Another one has taken over."""
+    body = {"container_id": row.id, "shim_pid": dead_pid, "new_shim_pid": row.shim_pid}
+    return NewEvent(row.namespace, "/tasks/shim-adopted", "TaskShimAdopted", body, time.time_ns())
+
+
 def _exit_body(row: TaskRow, event: Exited) -> dict[str, Any]:
     body = {
         "container_id": row.id,

@@ -21,12 +21,13 @@ from actors.store.tasks import DropTask, TaskRow
 from actors.task.failures import named
 from actors.task.progress import Progress
 from actors.task.tools import Tools
-from shimproc.errors import ShimyardError
+from shimproc.errors import ShimyardError, Unavailable
 from shimproc.loop import LoopLike
 from shimproc.messages import Create, Delete
 
 log = logging.getLogger(__name__)
 SHIM_END_SECONDS = 5.0
+_UNDO_TRIES = 5
 
 
 class Life:
@@ -75,14 +76,21 @@ class Life:
         self.shim = self._tools.launcher.reconnect(self._bundle.path, self._owner)
         return self.shim
 
+    async def adopt(self) -> ShimLink:
+        """A link to a shim that has taken over from one that is gone."""
+        cgroup = self._row.runtime["options"].get("shim_cgroup")
+        self.shim = await self._tools.launcher.adopt(self._bundle.path, self._row.id, cgroup, self._owner)
+        return self.shim
+
     async def undo(self, loop: LoopLike) -> None:
         """What a former daemon had begun and not finished: a create that nobody was told of."""
-        try:
-            shim = self.reconnect()
-            await self._delete_quietly(shim)
-            await self._end_shim(shim, loop)
-        except ShimyardError:
-            log.debug("no shim had been made for %s", self._row.id)
+        self.ending = True
+        if self._bundle.path.is_dir():
+            try:
+                self.reconnect()
+            except Unavailable:
+                log.debug("no shim lives for %s", self._row.id)
+            await self._undo_in_shim(loop)
         await self._tools.disk.do(self._bundle.remove)
         await self._drop_row()
 
@@ -124,17 +132,26 @@ class Life:
     async def _unmake(self, loop: LoopLike, *, bundle_made: bool) -> None:
         self.ending = self.removed = True
         if self.shim is not None:
-            await self._delete_quietly(self.shim)
-            await self._end_shim(self.shim, loop)
+            await self._undo_in_shim(loop)
         if bundle_made:
             await self._tools.disk.do(self._bundle.remove)
         await self._drop_row()
 
-    async def _delete_quietly(self, shim: ShimLink) -> None:
+    async def _undo_in_shim(self, loop: LoopLike) -> None:
+        """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that."""
         try:
-            await shim.call(Delete(force=True))
+            for _ in range(_UNDO_TRIES):
+                shim = self.shim or await self.adopt()
+                try:
+                    await shim.call(Delete(force=True))
+                    break
+                except Unavailable:
+                    shim.close()
+                    self.shim = None
         except ShimyardError as error:
             log.warning("undo of %s: %s", self._row.id, error)
+        if self.shim is not None:
+            await self._end_shim(self.shim, loop)
 
     async def _drop_row(self) -> None:
         row = self._row

@@ -45,6 +45,14 @@ def open_fifo(path: str, field: str) -> int:
     raise InvalidArgument(f"{field}: {path} is no named pipe; write file://{path} for a file")
 
 
+def reopen_fifo(fd: int) -> int:
+    """The reading end of the named pipe whose writing end is ``fd``, which is closed."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", _READING)
+    finally:
+        os.close(fd)
+
+
 class FifoSink:
     """The writing side.
 
@@ -70,7 +78,13 @@ class FifoSink:
         self._ending = False
         self._resume: Callable[[], None] = _nothing
         self._done: Callable[[], None] = _nothing
+        self.on_closed: Callable[[], None] = _nothing
         self.dropped = 0
+
+    @property
+    def fd(self) -> int | None:
+        """The writing end; None once it is closed."""
+        return self._fd
 
     def write(self, data: bytes) -> bool:
         """Into the pipe, as far as it takes it; False while some is held."""
@@ -112,6 +126,7 @@ class FifoSink:
                 self._loop.unwatch(fd)
                 os.close(fd)
         self._fd = self._inotify = None
+        self.on_closed()
         self._finished()
 
     def _finished(self) -> None:
@@ -207,6 +222,7 @@ class FifoSource:
         self._target: int | None = target
         self._waiting = b""
         self._left: int | None = None
+        self.on_closed: Callable[[], None] = _nothing
         os.set_blocking(target, False)
         try:
             loop.watch(fd, READ, self._on_readable)
@@ -218,6 +234,11 @@ class FifoSource:
     def closed(self) -> bool:
         """Has stdin ended?"""
         return self._target is None
+
+    @property
+    def fds(self) -> tuple[int, int] | None:
+        """The named pipe's reading end and the process's writing end; None once stdin has ended."""
+        return None if self._fd is None or self._target is None else (self._fd, self._target)
 
     def end(self) -> None:
         """No more is wanted: what clients have written until now is passed on, then the process's stdin ends."""
@@ -231,8 +252,11 @@ class FifoSource:
             if fd is not None:
                 self._loop.unwatch(fd)
                 os.close(fd)
+        ended = self._target is not None
         self._fd = self._target = None
         self._waiting = b""
+        if ended:
+            self.on_closed()
 
     def _on_readable(self, _: int) -> None:
         """An empty read is the end once there has been a writer; only then poll(2) says POLLHUP."""

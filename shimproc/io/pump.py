@@ -46,6 +46,11 @@ class Output:
             raise
 
     @property
+    def fd(self) -> int | None:
+        """The pipe's reading end; None once it is closed."""
+        return self._fd
+
+    @property
     def dropped(self) -> int:
         """Bytes that a sink could not take."""
         return sum(sink.dropped for sink in self._sinks)

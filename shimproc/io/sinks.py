@@ -82,19 +82,36 @@ class FileSink:
 
 
 class CaptureSink:
-    """The first ``limit`` bytes, in memory."""
+    """The first ``limit`` bytes, in a file, so that a shim that comes after this one has them, too.
 
-    def __init__(self, limit: int) -> None:
+    One byte more than the limit says that there was more. The file is made when there is something to keep.
+    """
+
+    def __init__(self, limit: int, path: str) -> None:
         self._limit = limit
-        self._kept = bytearray()
+        self._path = path
+        self._size = 0
+        with contextlib.suppress(FileNotFoundError):
+            self._size = os.stat(path).st_size  # noqa: PTH116 - pathlib costs the shim memory
         self.dropped = 0
-        self.truncated = False
 
     def write(self, data: bytes) -> bool:
-        room = self._limit - len(self._kept)
-        self._kept += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        kept = data[: self._limit + 1 - self._size]
+        if kept:
+            try:
+                fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    self._size += os.write(fd, kept)
+                finally:
+                    os.close(fd)
+            except OSError:  # a full disk costs output, and never the task
+                self.dropped += len(kept)
         return True
+
+    @property
+    def truncated(self) -> bool:
+        """Was there more?"""
+        return self._size > self._limit or self.dropped > 0
 
     def on_room(self, resume: Callable[[], None]) -> None:
         """It always has."""
@@ -107,4 +124,9 @@ class CaptureSink:
 
     def taken(self) -> bytes:
         """What was kept."""
-        return bytes(self._kept)
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        with os.fdopen(fd, "rb") as file:
+            return file.read(self._limit)

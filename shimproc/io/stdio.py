@@ -1,8 +1,10 @@
 """A process's stdio, opened as its URIs say (API.md, section 3).
 
 ``""``: closed stdin, discarded output. ``/path`` or ``fifo:///path``: a named pipe. ``file:///path``: appended, by the
-process itself, without a copy. ``log:``: the managed log. With ``capture`` the output is kept in memory, too. Nothing
+process itself, without a copy. ``log:``: the managed log. With ``capture`` the first of the output is kept, too. Nothing
 here blocks, and what fails to open leaves nothing open.
+
+What would break if this shim were killed is entrusted to a keeper; the next shim goes on with it (``adopt_stdio``).
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from shimproc.flow import Pending
-from shimproc.io.fifo import FifoSink, FifoSource, open_fifo
+from shimproc.io.fifo import FifoSink, FifoSource, open_fifo, reopen_fifo
+from shimproc.io.keepsakes import STDIN, Keeper
 from shimproc.io.logfile import LogFile
 from shimproc.io.pump import Output
 from shimproc.io.sinks import CaptureSink, FileSink, LogSink, Sink
@@ -36,6 +40,14 @@ class LogSettings:
     max_files: int
 
 
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Keep the first ``limit`` bytes of stdout and of stderr, in ``folder``."""
+
+    limit: int
+    folder: str
+
+
 def parse_uri(uri: str, field: str) -> tuple[str, str]:
     """(kind, path): null, fifo, file or log. ``InvalidArgument`` or ``Unimplemented`` names ``field``."""
     if uri == "":
@@ -52,13 +64,13 @@ def parse_uri(uri: str, field: str) -> tuple[str, str]:
     return kind, path
 
 
-def open_stdio(loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, capture: int | None) -> ProcessIO:
+def open_stdio(loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, capture: Capture | None) -> ProcessIO:
     """Open all three.
 
     Parameters
     ----------
     stdio : ``{stdin, stdout, stderr, terminal}``; what is missing or null is "".
-    capture : keep that many first bytes of stdout and of stderr in memory; None for no capture.
+    capture : None for no capture.
 
     Raises ``InvalidArgument``, ``FailedPrecondition`` or ``Unimplemented``, which name the field; nothing is left open.
     """
@@ -82,16 +94,34 @@ def open_stdio(loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, captu
     return opened
 
 
+def adopt_stdio(
+    loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, capture: Capture | None, kept: dict[str, int]
+) -> ProcessIO:
+    """Go on with what a killed shim had opened.
+
+    Parameters
+    ----------
+    kept : its descriptors by name (``shimproc.io.keepsakes``); those that are taken are removed. A stream without them has
+        ended, or is lost.
+    """
+    adopted = ProcessIO(loop, log, capture)
+    adopted.adopt_input(kept)
+    for stream in ("stdout", "stderr"):
+        adopted.adopt_output(stream, str(stdio.get(stream) or ""), kept)
+    return adopted
+
+
 class ProcessIO:
     """The streams of one process: ``child`` are the descriptors to give it, the rest is our side."""
 
-    def __init__(self, loop: LoopLike, log: LogSettings, capture: int | None) -> None:
+    def __init__(self, loop: LoopLike, log: LogSettings, capture: Capture | None) -> None:
         self._loop = loop
         self._log_settings = log
         self._log: LogFile | None = None
-        self._limit = capture
+        self._capture = capture
         self._captures: dict[str, CaptureSink] = {}
-        self._outputs: list[Output] = []
+        self._outputs: dict[str, Output] = {}
+        self._fifos: dict[str, FifoSink] = {}
         self._source: FifoSource | None = None
         self._child: list[int] = []
         self.flushed: Pending[None] = Pending()
@@ -105,7 +135,7 @@ class ProcessIO:
     @property
     def dropped(self) -> int:
         """Bytes of output that no destination could take."""
-        return sum(output.dropped for output in self._outputs)
+        return sum(output.dropped for output in self._outputs.values())
 
     def close_child(self) -> None:
         """The process has its own copies now."""
@@ -134,14 +164,14 @@ class ProcessIO:
             if waiting == 0:
                 self._on_delivered()
 
-        for output in self._outputs:
+        for output in self._outputs.values():
             output.drain(one)
         if not self._outputs:
             self._on_delivered()
 
     def captured(self) -> dict[str, Any] | None:
         """{stdout, stderr, truncated}, if capture was asked for."""
-        if self._limit is None:
+        if self._capture is None:
             return None
         kept: dict[str, Any] = {name: sink.taken() for name, sink in self._captures.items()}
         return {**kept, "truncated": any(sink.truncated for sink in self._captures.values())}
@@ -150,9 +180,48 @@ class ProcessIO:
         """Let go of everything now."""
         if self._source is not None:
             self._source.close()
-        for output in self._outputs:
+        for output in self._outputs.values():
             output.abandon()
         self._on_delivered()
+
+    def entrust(self, keeper: Keeper, pid: int, more: Mapping[str, int]) -> None:
+        """Have kept what the next shim would need; ``more`` is the runtime's own, ``pid`` the process."""
+        fds = dict(more)
+        if self._source is not None and self._source.fds is not None:
+            fds |= zip(STDIN, self._source.fds, strict=True)
+        fds |= {stream: output.fd for stream, output in self._outputs.items() if output.fd is not None}
+        fds |= {f"{stream}.fifo": fifo.fd for stream, fifo in self._fifos.items() if fifo.fd is not None}
+        keeper.keep(pid, fds)
+        self.tell(keeper)
+
+    def tell(self, keeper: Keeper) -> None:
+        """From now on the keeper hears of what is closed and must not stay open there."""
+        if self._source is not None:
+            self._source.on_closed = lambda: keeper.drop(STDIN)
+        for stream, fifo in self._fifos.items():
+            fifo.on_closed = partial(keeper.drop, (f"{stream}.fifo",))
+
+    def adopt_input(self, kept: dict[str, int]) -> None:
+        """stdin, if it has not ended."""
+        source, target = (kept.pop(name, None) for name in STDIN)
+        if source is not None and target is not None:
+            self._source = FifoSource(self._loop, source, target)
+
+    def adopt_output(self, stream: str, uri: str, kept: dict[str, int]) -> None:
+        """stdout or stderr."""
+        field = f"stdio.{stream}"
+        kind, path = parse_uri(uri, field)
+        reading, fifo = kept.pop(stream, None), kept.pop(f"{stream}.fifo", None)
+        if reading is None:
+            if fifo is not None:
+                os.close(fifo)
+            return
+        sinks: list[Sink] = []
+        if fifo is not None:
+            sinks.append(self._add_fifo(stream, reopen_fifo(fifo)))
+        elif kind in ("file", "log"):
+            sinks.append(self._open_sink(kind, path, stream))
+        self._add_output(stream, reading, sinks)
 
     def open_input(self, uri: str) -> None:
         """stdin."""
@@ -166,7 +235,7 @@ class ProcessIO:
         """stdout or stderr."""
         field = f"stdio.{stream}"
         kind, path = parse_uri(uri, field)
-        if self._limit is None and kind in ("null", "file"):
+        if self._capture is None and kind in ("null", "file"):
             flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT if kind == "file" else 0)
             self._give(_open(path or os.devnull, flags, field))
             return
@@ -174,12 +243,9 @@ class ProcessIO:
         try:
             if kind != "null":
                 sinks.append(self._open_sink(kind, path, stream))
-            if self._limit is not None:
-                self._captures[stream] = CaptureSink(self._limit)
-                sinks.append(self._captures[stream])
             reading, writing = _pipe(field)
             self._give(writing)
-            self._outputs.append(Output(self._loop, reading, sinks))
+            self._add_output(stream, reading, sinks)
         except BaseException:
             for sink in sinks:
                 sink.close()
@@ -188,6 +254,17 @@ class ProcessIO:
     def open_error_as_output(self) -> None:
         """stderr goes where stdout goes, in the order of writing, as with a shell's ``2>&1``."""
         self._give(os.dup(self._child[1]))
+
+    def _add_output(self, stream: str, reading: int, sinks: list[Sink]) -> None:
+        if self._capture is not None:
+            path = os.path.join(self._capture.folder, f"captured.{stream}")  # noqa: PTH118 - pathlib costs the shim memory
+            self._captures[stream] = CaptureSink(self._capture.limit, path)
+            sinks.append(self._captures[stream])
+        self._outputs[stream] = Output(self._loop, reading, sinks)
+
+    def _add_fifo(self, stream: str, anchor: int) -> FifoSink:
+        self._fifos[stream] = FifoSink(self._loop, anchor)
+        return self._fifos[stream]
 
     def _on_delivered(self) -> None:
         if self._log is not None:
@@ -211,7 +288,7 @@ class ProcessIO:
             return FileSink(_open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, field))
         if kind == "log":
             return LogSink(self._open_log(field), stream)
-        return FifoSink(self._loop, open_fifo(path, field))
+        return self._add_fifo(stream, open_fifo(path, field))
 
     def _open_log(self, field: str) -> LogFile:
         if self._log is None:

@@ -10,16 +10,20 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shimproc import mounts
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
-from shimproc.io.stdio import LogSettings, ProcessIO, open_stdio
+from shimproc.io.keepsakes import Keeper
+from shimproc.io.stdio import Capture, LogSettings, ProcessIO, adopt_stdio, open_stdio
 from shimproc.loop import LoopLike
 from shimproc.messages import Create, Created, Deleted, Exited, Kill, Message, Started, StartFailed
-from shimproc.process.states import InitState, New, Starting
+from shimproc.process.estate import Estate
+from shimproc.process.states import Created as CreatedState
+from shimproc.process.states import Deleted as DeletedState
+from shimproc.process.states import InitState, New, Running, Starting, Stopped
 from shimproc.reaper import Exited as Reaped
 from shimproc.reaper import Reaper
 from shimproc.runtimes.backend import Backend
@@ -27,6 +31,9 @@ from shimproc.runtimes.choose import backend_of
 
 log = logging.getLogger(__name__)
 FLUSH_SECONDS = 10.0
+LOST = "shim-lost"
+LOST_STATUS = 255
+"""What an exit says whose status nobody can know; the seed's code for it."""
 _EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}
 
 
@@ -37,6 +44,7 @@ class Host:
     loop: LoopLike
     reaper: Reaper
     emit: Callable[[Message], None]
+    keeper: Keeper
 
 
 class Init:
@@ -54,6 +62,7 @@ class Init:
         self._ended: Pending[None] = Pending()
         self._settled: Pending[None] = Pending()
         self._settled.set(None)
+        self._capture = None if request.capture is None else Capture(request.capture, request.bundle)
         self.pid = 0
         self.status: int | None = None
         self.exited_at = 0
@@ -70,11 +79,12 @@ class Init:
         try:
             mounts.mount_all(self._request.mounts, self._rootfs)
             logs = LogSettings(**self._request.log)
-            self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._request.capture)
+            self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._capture)
             self._backend = backend_of(self._request, self._host.reaper)
             with self._host.reaper.expecting():
                 self.pid = await self._backend.create(self._io.child)
-                self._host.reaper.watch(self.pid).then(self._on_reaped)
+                self._host.reaper.watch(self.pid, hold=True).then(self._on_reaped)
+            self._io.entrust(self._host.keeper, self.pid, self._backend.keepsakes)
         except BaseException:
             await self._undo_create()
             raise
@@ -86,6 +96,52 @@ class Init:
         self._host.emit(Created(at=time.time_ns(), pid=self.pid))
         self._end_if_reaped()
         return {"pid": self.pid}
+
+    async def adopt(self, events: Sequence[Message], estate: Estate) -> None:
+        """Take over from a shim that was killed: what it had begun is ended or undone, what it had made goes on."""
+        self._settled = Pending()
+        request = self._request
+        try:
+            self._backend = backend_of(request, self._host.reaper)
+            await self._backend.settle()
+            if not any(isinstance(event, Created) for event in events):
+                await self._undo_create()
+                return
+            for event in events:
+                self._recall(event)
+            if self.state == "deleted":
+                return
+            logs = LogSettings(**request.log)
+            self._io = adopt_stdio(self._host.loop, request.stdio, logs, self._capture, estate.kept)
+            self._backend.adopt(self.pid, estate.kept)
+            self._io.tell(self._host.keeper)
+            if self._ended.done:
+                self._io.finish()
+            else:
+                await self._go_on(estate)
+        finally:
+            self._settled.set(None)
+
+    async def _go_on(self, estate: Estate) -> None:
+        """Init has not ended, as far as is known."""
+        assert self._backend is not None
+        if isinstance(self._state, CreatedState) and await self._backend.is_started():
+            self._state = self._state.start()().started()()
+            self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+        estate.watch(self._host.reaper, self.pid).then(self._on_reaped)
+
+    def _recall(self, event: Message) -> None:
+        """What the journal says has happened."""
+        match event:
+            case Created():
+                self._state, self.pid = CreatedState(), event.pid
+            case Started():
+                self._state = Running()
+            case Exited() | StartFailed():
+                self._state, self.status, self.exited_at = Stopped(), event.status, event.at
+                self._ended.set(None)
+            case Deleted():
+                self._state = DeletedState()
 
     async def start(self) -> dict[str, int]:
         """Let init go. A program that cannot be started leaves a stopped task without an exit event."""
@@ -199,18 +255,23 @@ class Init:
         self.status, self.exited_at, self._reason = status, time.time_ns(), "start-failed"
         self._io.finish()
         self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status))
+        self._host.reaper.release(self.pid)
         self._ended.set(None)
 
     def _on_reaped(self, outcome: Pending[Reaped]) -> None:
         if self._ended.done:  # the start had failed: this death is no exit
+            self._host.reaper.release(self.pid)
             return
-        self._reaped = outcome.result()
+        if outcome.error is not None:  # an adopted one, whose end no process could see
+            log.warning("init %d: %s", self.pid, outcome.error)
+            self._reason = LOST
+        self._reaped = outcome.result() if outcome.error is None else Reaped(LOST_STATUS, time.time_ns())
         self._end_if_reaped()
 
     def _end_if_reaped(self) -> None:
         """The exit, once init is reaped, and never between start and its event (the exit would overtake it)."""
         reaped = self._reaped
-        if reaped is None or self._ended.done or isinstance(self._state, Starting) or self.state == "creating":
+        if reaped is None or self._ended.done or isinstance(self._state, Starting) or self.state in ("new", "creating"):
             return
         assert self._backend is not None
         assert self._io is not None
@@ -222,4 +283,5 @@ class Init:
         self._host.emit(
             Exited(at=reaped.at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
         )
+        self._host.reaper.release(self.pid)  # the journal has it: it may go
         self._ended.set(None)

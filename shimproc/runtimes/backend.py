@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -13,6 +14,19 @@ class Backend(Protocol):
 
         To be called while the reaper is ``expecting``. After a failure ``delete`` removes what there is of it.
         """
+
+    async def settle(self) -> None:
+        """Taking over from a killed shim: let what it had begun come to its end."""
+
+    def adopt(self, pid: int, kept: dict[str, int]) -> None:
+        """Go on with init ``pid``, which a killed shim made. ``kept``: its ``keepsakes``; those taken are removed."""
+
+    async def is_started(self) -> bool:
+        """Was an adopted init let go?"""
+
+    @property
+    def keepsakes(self) -> Mapping[str, int]:
+        """Descriptors without which the next shim could not go on."""
 
     async def start(self) -> None:
         """Let it go. An error with ``details.kind`` ``not_found_executable`` or ``not_executable``: no program ran."""

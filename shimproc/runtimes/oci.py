@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +17,7 @@ from typing import Any, Final
 from shimproc.cgroups import Cgroup
 from shimproc.errors import NotFound, ShimyardError, Unknown
 from shimproc.reaper import Reaper, send_all
-from shimproc.runtimes.descendants import Family
+from shimproc.runtimes.descendants import Family, naming
 from shimproc.runtimes.failures import Failure, explain
 from shimproc.spawn import Command, run
 
@@ -26,6 +27,8 @@ STDERR: Final = "runtime.stderr"
 _TAIL: Final = 1 << 16
 """A message may quote an argument of the spec, and those are long."""
 _TOLD: Final = 4096
+_SETTLE_SECONDS: Final = 10.0
+_SETTLE_TRIES: Final = 8
 _OWN: Final = frozenset(
     ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
 )
@@ -64,19 +67,50 @@ class OciRuntime:
         if options.no_new_keyring:
             args.append("--no-new-keyring")
         await self._run("create", [*args, options.id], fds)
-        try:
-            return int(_read(pid_file, 0))
-        except (OSError, ValueError) as error:
-            raise Unknown(f"{options.command} created {options.id} and left no pid in {pid_file}: {error}") from error
+        pid = self._init()
+        if pid is None:
+            raise Unknown(f"{options.command} created {options.id} and left no pid in {pid_file}")
+        return pid
 
     async def start(self) -> None:
         """Let init go."""
         await self._run("start", [self._options.id])
 
+    async def status(self) -> str:
+        """``created``, ``running``, ``paused`` or ``stopped`` (runtime-spec, "State"); ``NotFound`` if there is none."""
+        written = _size(self._stderr)
+        await self._run("state", [self._options.id])
+        told = _read(self._stderr, written)
+        try:
+            return str(json.loads(told[told.index("{") : told.rindex("}") + 1])["status"])
+        except (ValueError, KeyError) as error:
+            raise Unknown(f"{self._options.command} told no state of {self._options.id}: {told[:200]!r}") from error
+
+    async def settle(self, reaper: Reaper) -> None:
+        """Wait for commands about this container that a killed shim has left; one that takes too long is killed.
+
+        A held init may bear the name of the command that made it; it is known by its pid file, the last thing a create writes.
+        """
+        for _ in range(_SETTLE_TRIES):
+            left = sorted(set(naming(self._options.id)) - {self._init()})
+            if not left:
+                return
+            await reaper.ended(left[0], _SETTLE_SECONDS)
+            if left[0] != self._init():
+                send_all([left[0]], signal.SIGKILL)
+                await reaper.ended(left[0], _SETTLE_SECONDS)
+
     async def delete(self) -> None:
         """Remove the container, killing it if it runs; one that does not exist is removed already."""
         with contextlib.suppress(NotFound):
             await self._run("delete", ["--force", self._options.id])
+
+    def _init(self) -> int | None:
+        """What the pid file says; None if it is not there, or not whole."""
+        try:
+            return int(_read(f"{self._options.bundle}/{PID_FILE}", 0))
+        except (OSError, ValueError):
+            return None
 
     def _command(self, verb: str, args: list[str]) -> tuple[str, ...]:
         options = self._options
@@ -133,6 +167,27 @@ class OciBackend:
         self._cgroup = Cgroup.of(pid)
         self._family = Family(pid, self._reaper)
         return pid
+
+    async def settle(self) -> None:
+        """The runtime's commands, which live on without their shim."""
+        await self._runtime.settle(self._reaper)
+
+    def adopt(self, pid: int, kept: dict[str, int]) -> None:  # noqa: ARG002 - a runtime keeps its own
+        """Find its cgroup again."""
+        self._cgroup = Cgroup.of(pid)
+        self._family = Family(pid, self._reaper, adopted=True)
+
+    async def is_started(self) -> bool:
+        """The runtime knows."""
+        try:
+            return await self._runtime.status() != "created"
+        except NotFound:
+            return True
+
+    @property
+    def keepsakes(self) -> Mapping[str, int]:
+        """None: a runtime's container waits on nothing of the shim's."""
+        return {}
 
     async def start(self) -> None:
         """Let init go."""

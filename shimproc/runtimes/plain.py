@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -66,6 +67,30 @@ class PlainBackend:
                 ) from error
             raise FailedPrecondition(f"the process cannot be made: {error.strerror}") from error
         return pid
+
+    async def settle(self) -> None:
+        """A child that nobody let go has heard the end of its shim, and ended."""
+
+    def adopt(self, pid: int, kept: dict[str, int]) -> None:
+        """Its cgroup and its family are found again; a held one can still be let go."""
+        path = self._cgroup_path()
+        self._cgroup = None if path is None else Cgroup.at(path)
+        self._family = Family(pid, self._reaper, adopted=True)
+        self._go, self._failed = kept.pop("go", None), kept.pop("failed", None)
+
+    async def is_started(self) -> bool:
+        """Its end of the report's pipe is closed once it is a program, or gone."""
+        if self._failed is None:
+            return True
+        poll = select.poll()
+        poll.register(self._failed, select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
+    def keepsakes(self) -> Mapping[str, int]:
+        """What a held one waits on."""
+        held = {"go": self._go, "failed": self._failed}
+        return {name: fd for name, fd in held.items() if fd is not None}
 
     async def start(self) -> None:
         """Let it go, and hear whether the program could be started: end-of-file means that it was.
@@ -132,11 +157,15 @@ class PlainBackend:
 
     def _make_cgroup(self) -> Cgroup | None:
         """None where none is asked for, so that a daemon that may make no cgroup can still run processes."""
+        path = self._cgroup_path()
+        return None if path is None else Cgroup.create(path, (self._spec.get("linux") or {}).get("resources") or {})
+
+    def _cgroup_path(self) -> str | None:
         linux = self._spec.get("linux") or {}
         path, resources = linux.get("cgroupsPath"), linux.get("resources") or {}
         if not path and not any(resources.get(name) for name in _KNOWN):
             return None
-        return Cgroup.create(path or f"/shimyard/{self._name}", resources)
+        return path or f"/shimyard/{self._name}"
 
     def _close(self) -> None:
         """Our ends: a child that is still held hears it, and ends."""

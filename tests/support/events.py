@@ -50,8 +50,8 @@ class Subscriber:
         self._until(lambda: self.seq >= seq, f"event {seq}")
         return self.heard
 
-    def until(self, kind: str, container_id: str) -> Envelope:
-        """The first event of this type of this container; waits for it."""
+    def until(self, kind: str, container_id: str, nth: int = 1) -> Envelope:
+        """The first (or n-th) event of this type of this container; waits for it."""
         found: list[Envelope] = []
         seen = 0
 
@@ -59,10 +59,10 @@ class Subscriber:
             nonlocal seen
             found.extend(one for one in self.heard[seen:] if one["type"] == kind and concerns(one, container_id))
             seen = len(self.heard)
-            return bool(found)
+            return len(found) >= nth
 
         self._until(look, f"{kind} of {container_id}")
-        return found[0]
+        return found[nth - 1]
 
     def heartbeat(self) -> Envelope:
         """The next heartbeat."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,8 +54,8 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writing)
 
 
-def test_what_is_written_reaches_every_sink(loop: Loop, pipe: tuple[int, int]) -> None:
-    first, second = CaptureSink(1 << 20), CaptureSink(1 << 20)
+def test_what_is_written_reaches_every_sink(loop: Loop, pipe: tuple[int, int], tmp_path: Path) -> None:
+    first, second = (CaptureSink(1 << 20, str(tmp_path / name)) for name in ("first", "second"))
     output = Output(loop, pipe[0], [first, second])
     os.write(pipe[1], b"hello")
     until(loop, lambda: first.taken() == b"hello")
@@ -80,11 +81,11 @@ def test_a_full_sink_holds_the_writer_up_and_memory_stays_small(loop: Loop, pipe
     output.abandon()
 
 
-def test_one_turn_is_bounded_so_that_other_streams_get_theirs(loop: Loop) -> None:
+def test_one_turn_is_bounded_so_that_other_streams_get_theirs(loop: Loop, tmp_path: Path) -> None:
     gate = Gate()
     writer = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
     assert writer.stdout is not None
-    busy = Output(loop, os.dup(writer.stdout.fileno()), [CaptureSink(0)])
+    busy = Output(loop, os.dup(writer.stdout.fileno()), [CaptureSink(0, str(tmp_path / "busy"))])
     reading, writing = os.pipe()
     other = Output(loop, reading, [gate])
     os.write(writing, b"x")

@@ -50,16 +50,18 @@ def test_a_file_that_takes_a_part_is_given_the_rest(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("limit", "kept", "truncated"), [(0, b"", True), (4, b"1234", True), (5, b"12345", False), (9, b"12345", False)]
 )
-def test_capture_keeps_the_first_bytes_and_tells_whether_more_came(limit: int, kept: bytes, truncated: bool) -> None:
-    sink = CaptureSink(limit)
+def test_capture_keeps_the_first_bytes_and_tells_whether_more_came(
+    tmp_path: Path, limit: int, kept: bytes, truncated: bool
+) -> None:
+    sink = CaptureSink(limit, str(tmp_path / "kept"))
     assert sink.write(b"123")
     assert sink.write(b"45")
     sink.close()
     assert (sink.taken(), sink.truncated, sink.dropped) == (kept, truncated, 0)
 
 
-def test_capture_of_nothing_is_not_truncated() -> None:
-    assert not CaptureSink(0).truncated
+def test_capture_of_nothing_is_not_truncated(tmp_path: Path) -> None:
+    assert not CaptureSink(0, str(tmp_path / "none")).truncated
 
 
 def test_both_streams_share_the_log_and_closing_one_leaves_the_other(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented
 from shimproc.io.logfile import parse_lines
-from shimproc.io.stdio import LogSettings, ProcessIO, open_stdio, parse_uri
+from shimproc.io.stdio import Capture, LogSettings, ProcessIO, open_stdio, parse_uri
 from shimproc.loop import Loop
 from tests.support.turns import descriptors, until
 
@@ -34,7 +34,8 @@ def opened(loop: Loop, tmp_path: Path) -> Iterator[Open]:
     made: list[ProcessIO] = []
 
     def make(capture: int | None = None, **stdio: object) -> ProcessIO:
-        made.append(open_stdio(loop, stdio, LogSettings(str(tmp_path / "log"), 1 << 20, 2), capture))
+        kept = None if capture is None else Capture(capture, str(tmp_path))
+        made.append(open_stdio(loop, stdio, LogSettings(str(tmp_path / "log"), 1 << 20, 2), kept))
         return made[-1]
 
     yield make
@@ -332,7 +333,7 @@ def test_wherever_descriptors_run_out_nothing_is_left_open(loop: Loop, tmp_path:
     for limit in range(3, max(map(int, before)) + 20):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         try:
-            io = open_stdio(loop, stdio, settings, 10)
+            io = open_stdio(loop, stdio, settings, Capture(10, str(tmp_path)))
         except ShimyardError as error:
             codes.append(error.code)
         else:

@@ -1,0 +1,144 @@
+"""A task's hold on its shim: requests that outlive the shim's death, and the adoption of the task by another shim.
+
+A killed shim costs nothing but time: the forkserver has made, or makes, another one, which knows from journal and bundle what
+the dead one knew. Requests wait for it; one that was on its way is sent again, unless events say that it was done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pykka
+
+from actors.dispatch import post
+from actors.exchange import ExchangeClient
+from actors.messages import Adopt
+from actors.shimlink import Answer, ShimLink
+from actors.store.tasks import PutTask, TaskRow
+from actors.task.events import shim_adopted, shim_lost
+from actors.task.life import Life
+from actors.task.progress import Progress
+from shimproc import flow
+from shimproc.errors import ShimyardError, Unavailable
+from shimproc.flow import Pending
+from shimproc.messages import Hello, Message
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 5.0
+_TRIES = 5
+
+
+class Grip:
+    """Of one task.
+
+    Parameters
+    ----------
+    owner : gets ``Adopt`` when it is time to try again.
+    show : called with the shim's state, ``alive``, ``unknown`` or ``lost``, and its pid; the row as it is then.
+    """
+
+    def __init__(
+        self,
+        life: Life,
+        progress: Progress,
+        exchange: ExchangeClient,
+        owner: pykka.ActorRef[Any],
+        show: Callable[[str, int], TaskRow],
+    ) -> None:
+        self._life = life
+        self._progress = progress
+        self._exchange = exchange
+        self._owner = owner
+        self._show = show
+        self._state = "alive"
+        self._pid = 0
+        self.settled: Pending[None] = Pending()
+        self.settled.set(None)
+
+    def hold(self, shim_pid: int) -> None:
+        """The task is made, by this shim."""
+        self._pid = shim_pid
+
+    async def ask(self, request: Message, *, over: Callable[[], bool] = lambda: False) -> Answer:
+        """The shim's answer; if it is killed meanwhile, that of the one that takes over, unless it is ``over`` by then."""
+        while True:
+            shim = self._life.shim
+            if shim is None or self._state == "lost":
+                raise Unavailable("the task has no shim now; another is being made, try again")
+            try:
+                return await shim.call(request)
+            except Unavailable:
+                await shim.gone
+                if self._life.ending:
+                    raise
+                await self.replaced(shim.pid)
+                if over():
+                    return Answer(self._progress.durable, {})
+
+    def recover(self, former_pid: int) -> Pending[None]:
+        """After a restart of the daemon: the shim of before, or one that takes over from it."""
+        self.settled = flow.start(self._recover(former_pid))
+        return self.settled
+
+    def replaced(self, dead_pid: int) -> Pending[None]:
+        """Done when another shim has taken over from ``dead_pid``, or could not; one adoption for one death."""
+        if self.settled.done:
+            self._replace(dead_pid)
+        else:
+            self.settled.then(lambda _: self._replace(dead_pid))
+        return self.settled
+
+    def _replace(self, dead_pid: int) -> None:
+        """Unless it has been, by now."""
+        if dead_pid == self._pid and self.settled.done:
+            self.settled = flow.start(self._adopt(dead_pid))
+
+    def retry(self) -> None:
+        """Try again, if there is still none."""
+        if self._state == "lost":
+            self.replaced(self._pid)
+
+    async def _recover(self, former_pid: int) -> None:
+        self._pid = former_pid
+        try:
+            await self._hear(self._life.reconnect())
+        except Unavailable:
+            await self._adopt(former_pid)
+
+    async def _take_up(self) -> None:
+        """One that takes over may be killed, too."""
+        for _ in range(_TRIES):
+            shim = await self._life.adopt()
+            try:
+                await self._hear(shim)
+                return
+            except Unavailable as error:
+                log.debug("a shim was gone before it was heard: %s", error)
+        raise Unavailable("every shim that was made is gone again")
+
+    async def _hear(self, shim: ShimLink) -> None:
+        """What a shim has to tell that is not known yet."""
+        answer = await shim.call(Hello(self._progress.durable))
+        await self._progress.until(answer.n)
+        self._set("alive", shim.pid)
+
+    async def _adopt(self, dead_pid: int) -> None:
+        """``lost`` if there can be none now; then it is tried again."""
+        row = self._set("unknown", dead_pid)
+        log.warning("the shim %d of %s/%s is gone", dead_pid, row.namespace, row.id)
+        await self._exchange.publish(shim_lost(row, dead_pid))
+        try:
+            await self._take_up()
+        except ShimyardError as error:
+            log.error("no shim for %s/%s: %s", row.namespace, row.id, error)
+            self._set("lost", dead_pid)
+            self._progress.loop.call_later(RETRY_SECONDS, lambda: post(self._owner, Adopt()))
+        else:
+            row = self._set("alive", self._pid)
+            await self._exchange.publish(shim_adopted(row, dead_pid), changes=(PutTask(row),))
+
+    def _set(self, state: str, pid: int) -> TaskRow:
+        self._state, self._pid = state, pid
+        return self._show(state, pid)
