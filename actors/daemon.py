@@ -134,11 +134,13 @@ class Daemon:
 
         parts = Parts(loaded.catalog, self._registry, exchange, runtimes, config["no_shim"])
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
-        post(runtime, restore.sort_out(loaded.tasks, loaded.catalog))
+        keys = Keys(loop, exchange, loaded.keys)
+        unanswered = keys.begun_before([(row.namespace, row.id) for row in loaded.tasks])
+        post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, unanswered))
         spawn(restore.sweep(disk, config.state, loaded.tasks), "sweep of old bundles")
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
         access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"])
-        self._started(FrontEnd.start(loop, api, access, routes, Keys(loop, exchange, loaded.keys)))
+        self._started(FrontEnd.start(loop, api, access, routes, keys))
 
     def _routes(
         self,

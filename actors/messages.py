@@ -34,8 +34,15 @@ class Stream(Protocol):
         """Send the closing reply, once; later calls do nothing."""
 
 
+class Change(Protocol):
+    """A change of the metadata, applied in the store's thread inside a transaction."""
+
+    def apply(self, db: sqlite3.Connection) -> None:
+        """Carry it out. An exception rolls back the commit that it came in, and no other."""
+
+
 class Reply(Protocol):
-    """Where a request's answer goes; exactly one of the three is called, once. All on the loop's thread."""
+    """Where a request's answer goes; exactly one of ``ok``, ``fail`` and ``stream`` is called, once. All on the loop's thread."""
 
     def ok(self, result: Any) -> None:
         """Answer with a map or a record of ``actors.records``."""
@@ -43,9 +50,19 @@ class Reply(Protocol):
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""
 
+    def kept(self, result: Any) -> tuple[Change, ...]:
+        """What is to be committed with the deed, so that this answer is known to whoever repeats the request with its key."""
+
     def stream(self, credit: int | None, on_room: Callable[[], None], on_gone: Callable[[], None]) -> Stream:
         """Begin a streaming answer. ``on_room`` is called when ``room()`` grew from 0, ``on_gone`` once when the
         client cancelled or vanished: the producer then lets go of what it holds."""
+
+
+class Unanswered(Reply, Protocol):
+    """The answer to a request that a former daemon had begun: its client may ask again, with the same key."""
+
+    def drop(self) -> None:
+        """It was not done: whoever asks again has it done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +73,6 @@ class Call:
     namespace: str
     params: Any
     reply: Reply
-
-
-class Change(Protocol):
-    """A change of the metadata, applied in the store's thread inside a transaction."""
-
-    def apply(self, db: sqlite3.Connection) -> None:
-        """Carry it out. An exception rolls back the commit that it came in, and no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,18 +208,30 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands."""
+    """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands.
+
+    ``unanswered``: (method, where the answer goes) of requests about it that the former daemon had begun.
+    """
+
+    unanswered: tuple[tuple[str, Unanswered], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """From the runtime, to a task whose create was cut off: nobody was told of it, so let nothing be left."""
+    """From the runtime, to a task whose create, or removal, was cut off: let nothing be left, and say when that is ``done``."""
+
+    done: Pending[None]
+    unanswered: tuple[tuple[str, Unanswered], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DropContainer:
-    """From a task, to the runtime: the container of a task that is gone is not wanted any more."""
+    """From a task, to the runtime: the container of a task that is gone is not wanted any more.
+
+    ``changes`` are committed with that: the task's own row, so that a daemon killed in between finds both, or neither.
+    """
 
     namespace: str
     id: str
+    changes: tuple[Change, ...]
     receipt: Pending[None]

@@ -36,13 +36,13 @@ class Metadata:
         name = call.params.name
         if self._catalog.has_namespace(name):
             raise AlreadyExists(f"the namespace {name} exists already")
-        return await self._put_namespace(Namespace(name, check_labels(call.params.labels)), "create")
+        return await self._put_namespace(call, Namespace(name, check_labels(call.params.labels)), "create")
 
     async def update_namespace(self, call: Call) -> Namespace:
         """Labels that are given replace the old ones."""
         old = self._catalog.namespace(call.params.name)
         labels = old.labels if call.params.labels is None else check_labels(call.params.labels)
-        return await self._put_namespace(Namespace(old.name, labels), "update")
+        return await self._put_namespace(call, Namespace(old.name, labels), "update")
 
     async def list_namespaces(self, _: Call) -> Mapping[str, Any]:
         """By name."""
@@ -54,14 +54,15 @@ class Metadata:
         self._catalog.namespace(name)
         if not self._catalog.is_empty(name):
             raise FailedPrecondition(f"the namespace {name} is not empty; delete its containers first")
-        await self._exchange.publish(_namespace_event("delete", name, None), changes=(DropNamespace(name),))
+        changes = (DropNamespace(name), *call.reply.kept({}))
+        await self._exchange.publish(_namespace_event("delete", name, None), changes=changes)
         if self._catalog.is_empty(name):
             self._catalog.drop_namespace(name)
         return {}
 
-    async def _put_namespace(self, namespace: Namespace, verb: str) -> Namespace:
+    async def _put_namespace(self, call: Call, namespace: Namespace, verb: str) -> Namespace:
         event = _namespace_event(verb, namespace.name, namespace.labels)
-        await self._exchange.publish(event, changes=(PutNamespace(namespace),))
+        await self._exchange.publish(event, changes=(PutNamespace(namespace), *call.reply.kept(namespace)))
         self._catalog.put_namespace(namespace)
         return namespace
 
@@ -72,7 +73,7 @@ class Metadata:
         container = self.propose(call.namespace, call.params)
         self._catalog.reserve_new(container.namespace, container.id)
         try:
-            await self.commit(container)
+            await self.commit(container, *call.reply.kept(container))
         finally:
             self._catalog.release(container.namespace, container.id)
         return container
@@ -100,7 +101,8 @@ class Metadata:
         old = self._catalog.reserve(call.namespace, params.id)
         try:
             new = dataclasses.replace(old, **changed, updated_at=time.time_ns())
-            await self._exchange.publish(container_event("update", new), changes=(PutContainer(new),))
+            changes = (PutContainer(new), *call.reply.kept(new))
+            await self._exchange.publish(container_event("update", new), changes=changes)
             self._catalog.put_container(new)
         finally:
             self._catalog.release(call.namespace, params.id)
@@ -108,16 +110,16 @@ class Metadata:
 
     async def delete_container(self, call: Call) -> Mapping[str, Any]:
         """Only without a task."""
-        await self.drop(call.namespace, call.params.id)
+        await self.drop(call.namespace, call.params.id, *call.reply.kept({}))
         return {}
 
-    async def drop(self, namespace: str, container_id: str) -> None:
-        """Remove a container that has no task."""
+    async def drop(self, namespace: str, container_id: str, *more: Change) -> None:
+        """Remove a container that has no task, and commit ``more`` with that."""
         container = self._catalog.reserve(namespace, container_id)
         try:
             if self._tasks.has(namespace, container_id):
                 raise FailedPrecondition(f"the container {container_id} has a task; delete it first")
-            changes = (DropContainer(namespace, container_id),)
+            changes = (DropContainer(namespace, container_id), *more)
             await self._exchange.publish(container_event("delete", container), changes=changes)
             self._catalog.drop_container(namespace, container_id)
         finally:

@@ -12,6 +12,7 @@ import pykka
 
 from actors.records import Task
 from shimproc.errors import AlreadyExists, NotFound
+from shimproc.flow import Pending
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], Entry] = {}
+        self._undone: dict[tuple[str, str], Pending[None]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -38,6 +40,21 @@ class Registry:
             raise AlreadyExists(f"the task {task_id} exists already in namespace {namespace}")
         entry = self._entries[key] = Entry()
         return entry
+
+    async def vacant(self, namespace: str, task_id: str) -> None:
+        """Wait for what is being undone under this id: nobody is to hear of it."""
+        if (undone := self._undone.get((namespace, task_id))) is not None:
+            await undone
+
+    def undo(self, namespace: str, task_id: str) -> Pending[None]:
+        """This one is only there to be undone; to be set when it is."""
+        key = (namespace, task_id)
+        undone = self._undone[key] = Pending()
+        undone.then(lambda _: self._forget(key))
+        return undone
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        del self._undone[key]
 
     def has(self, namespace: str, task_id: str) -> bool:
         """Is there one, or one on its way?"""

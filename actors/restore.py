@@ -1,33 +1,41 @@
 """At start: what former daemons left. Finished, undone or taken back, all at once, while the daemon serves.
 
 A create that was cut off (its intent says ``creating``: nobody was told of it) is undone: shim, container, mounts,
-bundle, row, and the container of a ``tasks.run``. Every other task is taken back by an actor of its own, which asks its
-shim. Bundles that no row knows are swept before the first new task is made.
+bundle, row, and the container of a ``tasks.run``; a removal that was cut off is finished. Every other task is taken back by
+an actor of its own, which asks its shim. Bundles that no row knows are swept before the first new task is made.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from actors import bundle
 from actors.catalog import Catalog
 from actors.disk import Disk
-from actors.runtime import TakeBack
+from actors.messages import Unanswered
+from actors.runtime import Former, TakeBack
 from actors.store.tasks import TaskRow
-from actors.task.events import CREATING
+from actors.task.events import CREATING, DELETED
 
 log = logging.getLogger(__name__)
+Task = tuple[str, str]
+Begun = tuple[str, Unanswered]
 
 
-def sort_out(rows: Iterable[TaskRow], catalog: Catalog) -> TakeBack:
-    """What is to be taken back and what undone; a row whose container is gone cannot be gone on with."""
-    sorted_rows = []
+def sort_out(rows: Iterable[TaskRow], catalog: Catalog, unanswered: Mapping[Task, Sequence[Begun]]) -> TakeBack:
+    """What is to be taken back and what undone; a row whose container is gone cannot be gone on with.
+
+    Parameters
+    ----------
+    unanswered : by (namespace, id) what a former daemon had begun: (method, where the answer goes).
+    """
+    found = []
     for row in rows:
-        whole = row.phase != CREATING and catalog.find(row.namespace, row.id) is not None
-        sorted_rows.append((row, not whole))
-    return TakeBack(tuple(sorted_rows))
+        whole = row.phase not in (CREATING, DELETED) and catalog.find(row.namespace, row.id) is not None
+        found.append(Former(row, tuple(unanswered.get((row.namespace, row.id), ())), undo=not whole))
+    return TakeBack(tuple(found))
 
 
 async def sweep(disk: Disk, state: Path, rows: Iterable[TaskRow]) -> None:

@@ -23,7 +23,7 @@ from actors.catalog import Catalog
 from actors.dispatch import LoopActor, post
 from actors.exchange import ExchangeClient
 from actors.filters import compile_filters
-from actors.messages import Begin, Call, Changed, DropContainer, Removed, Restore, Undo
+from actors.messages import Begin, Call, Change, Changed, DropContainer, Removed, Restore, Unanswered, Undo
 from actors.metadata import Metadata
 from actors.methods import METHODS
 from actors.records import Container, Stdio
@@ -69,10 +69,19 @@ class Parts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TakeBack:
-    """From the daemon's start: the tasks of former daemons; True for a create that is to be undone."""
+class Former:
+    """A task of a former daemon, with the requests about it that were begun and not answered."""
 
-    rows: tuple[tuple[TaskRow, bool], ...]
+    row: TaskRow
+    unanswered: tuple[tuple[str, Unanswered], ...]
+    undo: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TakeBack:
+    """From the daemon's start: the tasks of former daemons."""
+
+    tasks: tuple[Former, ...]
 
 
 class RuntimeActor(LoopActor):
@@ -123,18 +132,21 @@ class RuntimeActor(LoopActor):
 
     def on_drop_container(self, message: DropContainer) -> None:
         """The container of a ``tasks.run`` goes with its task."""
-        outcome = flow.start(self._drop(message.namespace, message.id))
+        outcome = flow.start(self._drop(message.namespace, message.id, *message.changes))
         outcome.then(lambda dropped: _hand_on(dropped, message.receipt))
 
     def on_take_back(self, message: TakeBack) -> None:
         """The rows that a former daemon left, each handed to a task actor: to be restored, or to be undone."""
-        for row, undo in message.rows:
+        for former in message.tasks:
+            row = former.row
             container = self._parts.catalog.find(row.namespace, row.id) or Container(row.id, row.namespace, {})
             entry = self._registry.reserve(row.namespace, row.id)
             entry.ref = TaskActor.start(self.loop, self._tools, row, container)
-            if not undo:
+            if former.undo:
+                post(entry.ref, Undo(self._registry.undo(row.namespace, row.id), former.unanswered))
+            else:
                 entry.task = last_known(row)
-            post(entry.ref, Undo() if undo else Restore())
+                post(entry.ref, Restore(former.unanswered))
 
     # -- tasks
 
@@ -142,6 +154,7 @@ class RuntimeActor(LoopActor):
         params = call.params
         if params.checkpoint is not None or params.parent_checkpoint is not None:
             raise Unimplemented("checkpoint: restoring from a checkpoint is not served by this version; leave it out")
+        await self._registry.vacant(call.namespace, params.id)
         container = self._parts.catalog.container(call.namespace, params.id)
         if params.stdio is not None:
             check_stdio(params.stdio)
@@ -156,11 +169,12 @@ class RuntimeActor(LoopActor):
 
     async def _run(self, call: Call) -> None:
         container = self._metadata.propose(call.namespace, call.params)
+        await self._registry.vacant(call.namespace, container.id)
         self._parts.catalog.reserve_new(call.namespace, container.id)
         try:
             self._registry.reserve(call.namespace, container.id)
             try:
-                extra = {"run": True, "capture": call.params.capture}
+                extra = {"run": True, "wait": call.params.wait, "capture": call.params.capture}
                 row = await self._row(container, None, extra, rm=call.params.rm)
                 await self._metadata.commit(container, PutTask(row))
             except BaseException:
@@ -217,12 +231,12 @@ class RuntimeActor(LoopActor):
             return {}
 
     async def _delete_container(self, call: Call) -> Mapping[str, Any]:
-        await self._drop(call.namespace, call.params.id)
+        await self._drop(call.namespace, call.params.id, *call.reply.kept({}))
         return {}
 
-    async def _drop(self, namespace: str, container_id: str) -> None:
+    async def _drop(self, namespace: str, container_id: str, *changes: Change) -> None:
         """The container, then its logs: files without a record are only waste, a record without its logs would lie."""
-        await self._metadata.drop(namespace, container_id)
+        await self._metadata.drop(namespace, container_id, *changes)
         logs = self._tools.log_path(namespace, container_id).parent
         await self._tools.disk.do(lambda: _remove_logs(logs))
 

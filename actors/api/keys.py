@@ -1,7 +1,8 @@
 """Idempotency keys: a repeated request does nothing twice and gets the first one's reply, over restarts of the daemon.
 
-(namespace, method, key) is on disk as begun before the request goes on, and with its reply before that is sent. Kept for
-ten minutes; one timer forgets for all.
+(namespace, method, key) is on disk as begun before the request goes on, and its reply is there with the deed's own commit or
+before it is sent. What a killed daemon had begun and not answered is finished by whoever takes its task back
+(``begun_before``), or dropped, if it was not done: a repeat waits for that. Kept for ten minutes; one timer forgets for all.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import cbor2
 from actors.api.replies import ClientReply
 from actors.api.requests import Request
 from actors.exchange import ExchangeClient
+from actors.messages import Change
 from actors.shape import dump
-from actors.store.idempotency import DropKeys, KeyRow, PutKey
+from actors.store.idempotency import DropKey, DropKeys, KeyRow, PutKey
 from shimproc.errors import InvalidArgument, to_map
 from shimproc.loop import LoopLike
 
 KEEP_SECONDS: Final = 600
 _SWEEP_SECONDS: Final = 60.0
 Name = tuple[str, str, str]
+GoOn = Callable[["KeyedReply"], None]
 
 
 @dataclass(slots=True)
@@ -33,8 +36,13 @@ class Known:
 
     fingerprint: bytes
     at: int
+    target: str
     reply: bytes | None = None
-    waiting: list[tuple[Any, ClientReply]] = field(default_factory=list)
+    waiting: list[tuple[Request, ClientReply, GoOn]] = field(default_factory=list)
+
+    def row(self, name: Name, reply: bytes | None) -> KeyRow:
+        """As it is on disk."""
+        return KeyRow(*name, self.fingerprint, reply, self.at, self.target)
 
 
 class Keys:
@@ -44,54 +52,76 @@ class Keys:
         self._loop = loop
         self._exchange = exchange
         self._known: dict[Name, Known] = {
-            (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.reply)
-            for row in rows
-            if row.reply is not None  # one that was only begun did nothing that anybody was told of
+            (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.target, row.reply) for row in rows
         }
         self._sweep()
 
-    def serve(self, request: Request, reply: ClientReply, go_on: Callable[[KeyedReply], None]) -> None:
+    def begun_before(self, tasks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[str, KeyedReply]]]:
+        """By task, (method, its answer) of what a former daemon had begun; what is about none of ``tasks`` is dropped."""
+        found: dict[tuple[str, str], list[tuple[str, KeyedReply]]] = {task: [] for task in tasks}
+        for name, known in list(self._known.items()):
+            if known.reply is None:
+                task = (name[0], known.target)
+                if task in found:
+                    found[task].append((name[1], KeyedReply(self, name)))
+                else:
+                    self.drop(name)
+        return found
+
+    def serve(self, request: Request, reply: ClientReply, go_on: GoOn) -> None:
         """Answer a repeated request, or let a first one go on, once it is on disk that it was begun."""
         assert request.key is not None
         name = (request.namespace, request.method, request.key)
         fingerprint = hashlib.sha256(cbor2.dumps(request.raw, canonical=True)).digest()
         known = self._known.get(name)
         if known is None:
-            self._begin(name, Known(fingerprint, time.time_ns(), None, [(request.id, reply)]), go_on)
+            target = str(request.raw.get("id") or "")
+            self._begin(name, Known(fingerprint, time.time_ns(), target, None, [(request, reply, go_on)]), go_on)
         elif known.fingerprint != fingerprint:
             reply.fail(InvalidArgument("key: it was used before with other params; take a fresh key for each request"))
         elif known.reply is None:
-            known.waiting.append((request.id, reply))
+            known.waiting.append((request, reply, go_on))
         else:
             reply.body(_addressed(known.reply, request.id))
 
-    def settle(self, name: Name, outcome: Mapping[str, Any]) -> None:
-        """The reply: on disk first, then to all who wait."""
+    def change(self, name: Name, reply: bytes) -> Change:
+        """What puts the reply on disk."""
+        return PutKey(self._known[name].row(name, reply))
+
+    def settle(self, name: Name, reply: bytes, *, kept: bool) -> None:
+        """The reply: on disk first, unless it was kept there with the deed, then to all who wait."""
         known = self._known[name]
-        encoded = cbor2.dumps(outcome)
-        row = KeyRow(*name, known.fingerprint, encoded, known.at)
 
         def answer(_: Any) -> None:  # also after a failed commit: the deed is done, and is told
-            known.reply = encoded
+            known.reply = reply
             waiting, known.waiting = known.waiting, []
-            for request_id, reply in waiting:
-                reply.body(_addressed(encoded, request_id))
+            for request, waits, _go_on in waiting:
+                waits.body(_addressed(reply, request.id))
 
-        self._exchange.publish(changes=(PutKey(row),)).then(answer)
+        if kept:
+            answer(None)
+        else:
+            self._exchange.publish(changes=(self.change(name, reply),)).then(answer)
 
-    def _begin(self, name: Name, known: Known, go_on: Callable[[KeyedReply], None]) -> None:
+    def drop(self, name: Name) -> None:
+        """It was begun, and not done: who waits begins it anew."""
+        known = self._known.pop(name)
+        self._exchange.publish(changes=(DropKey(*name),))
+        for request, reply, go_on in known.waiting:
+            self.serve(request, reply, go_on)
+
+    def _begin(self, name: Name, known: Known, go_on: GoOn) -> None:
         self._known[name] = known
-        row = KeyRow(*name, known.fingerprint, None, known.at)
 
         def begun(outcome: Any) -> None:
             if outcome.error is None:
                 go_on(KeyedReply(self, name))
                 return
             del self._known[name]
-            for _, reply in known.waiting:
+            for _, reply, _go_on in known.waiting:
                 reply.fail(outcome.error)
 
-        self._exchange.publish(changes=(PutKey(row),)).then(begun)
+        self._exchange.publish(changes=(PutKey(known.row(name, None)),)).then(begun)
 
     def _sweep(self) -> None:
         before = time.time_ns() - KEEP_SECONDS * 1_000_000_000
@@ -104,29 +134,41 @@ class Keys:
 
 
 class KeyedReply:
-    """``actors.messages.Reply`` of a request with a key; such a request does not stream."""
+    """``actors.messages.Unanswered``: the reply of a request with a key; such a request does not stream."""
 
     def __init__(self, keys: Keys, name: Name) -> None:
         self._keys = keys
         self._name = name
+        self._kept = False
         self._over = False
 
     def ok(self, result: Any) -> None:
         """Keep and send the result."""
-        self._settle({"ok": True, "result": dump(result)})
+        self._settle({"ok": True, "result": dump(result)}, kept=self._kept)
 
     def fail(self, error: BaseException) -> None:
         """Keep and send the error."""
-        self._settle({"ok": False, "error": to_map(error)})
+        self._settle({"ok": False, "error": to_map(error)}, kept=False)
+
+    def kept(self, result: Any) -> tuple[Change, ...]:
+        """The change that keeps the result; ``ok`` with the same only sends it."""
+        self._kept = True
+        return (self._keys.change(self._name, cbor2.dumps({"ok": True, "result": dump(result)})),)
+
+    def drop(self) -> None:
+        """Begin it anew, if anyone asks again."""
+        if not self._over:
+            self._over = True
+            self._keys.drop(self._name)
 
     def stream(self, *_: object) -> Any:
         """Never: the front end refuses a key for a streaming method."""
         raise InvalidArgument("key: a streaming method takes none")
 
-    def _settle(self, outcome: Mapping[str, Any]) -> None:
+    def _settle(self, outcome: Mapping[str, Any], *, kept: bool) -> None:
         if not self._over:
             self._over = True
-            self._keys.settle(self._name, outcome)
+            self._keys.settle(self._name, cbor2.dumps(outcome), kept=kept)
 
 
 def _addressed(encoded: bytes, request_id: Any) -> bytes:

@@ -10,6 +10,7 @@ import cbor2
 from actors.api.outlet import Outlet
 from actors.api.peers import STREAM_QUEUE, Peer
 from actors.api.requests import Id
+from actors.messages import Change
 from actors.shape import dump
 from shimproc.errors import Internal, to_map
 from shimproc.loop import Timer
@@ -53,6 +54,10 @@ class ClientReply:
             self._stream.end(error)
             return
         self.body(error_body(self._id, error))
+
+    def kept(self, result: Any) -> tuple[Change, ...]:  # noqa: ARG002 - without a key nobody can ask for it again
+        """Nothing."""
+        return ()
 
     def body(self, body: bytes) -> None:
         """Send an encoded answer, unless one went before (a deadline)."""

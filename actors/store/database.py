@@ -31,7 +31,8 @@ _FIRST = (
     """CREATE TABLE tasks (namespace TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL,
        PRIMARY KEY (namespace, id))""",
     """CREATE TABLE keys (namespace TEXT NOT NULL, method TEXT NOT NULL, key TEXT NOT NULL,
-       fingerprint BLOB NOT NULL, reply BLOB, at INTEGER NOT NULL, PRIMARY KEY (namespace, method, key))""",
+       fingerprint BLOB NOT NULL, reply BLOB, at INTEGER NOT NULL, target TEXT NOT NULL,
+       PRIMARY KEY (namespace, method, key))""",
     "CREATE INDEX keys_by_age ON keys (at)",
 )
 _STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)

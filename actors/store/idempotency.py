@@ -19,6 +19,7 @@ class KeyRow:
     fingerprint : a hash of the params, by which another request under the same key is told apart.
     reply : the encoded answer; None while the request is begun and not answered.
     at : when it came, ns since the epoch.
+    target : the id of the container or task that it is about; "" for none.
     """
 
     namespace: str
@@ -27,6 +28,7 @@ class KeyRow:
     fingerprint: bytes
     reply: bytes | None
     at: int
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class PutKey(RowChange):
     row: KeyRow
     statement: ClassVar[Statement] = Statement(
         "keys",
-        "INSERT INTO keys (namespace, method, key, fingerprint, reply, at) VALUES ",
-        "(?,?,?,?,?,?)",
+        "INSERT INTO keys (namespace, method, key, fingerprint, reply, at, target) VALUES ",
+        "(?,?,?,?,?,?,?)",
         " ON CONFLICT (namespace, method, key) DO UPDATE"
         " SET fingerprint = excluded.fingerprint, reply = excluded.reply, at = excluded.at",
     )
@@ -45,7 +47,7 @@ class PutKey(RowChange):
     def columns(self) -> Row:
         """Its columns."""
         row = self.row
-        return row.namespace, row.method, row.key, row.fingerprint, row.reply, row.at
+        return row.namespace, row.method, row.key, row.fingerprint, row.reply, row.at, row.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +79,5 @@ class DropKeys:
 
 def load_keys(db: sqlite3.Connection) -> list[KeyRow]:
     """All, the oldest first."""
-    rows = db.execute("SELECT namespace, method, key, fingerprint, reply, at FROM keys ORDER BY at").fetchall()
+    rows = db.execute("SELECT namespace, method, key, fingerprint, reply, at, target FROM keys ORDER BY at").fetchall()
     return [KeyRow(*row) for row in rows]

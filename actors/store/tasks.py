@@ -24,7 +24,7 @@ class TaskRow:
     ----------
     incarnation : random text; no two tasks ever share it, also when they share their id.
     bundle : the bundle's path.
-    phase : ``creating``, ``created``, ``running`` or ``stopped``.
+    phase : ``creating``, ``created``, ``running``, ``stopped``, or ``deleted`` while its container is still to go, too.
     runtime : name, command, root and options of the runtime that made it.
     created_at : ns since the epoch.
     rm : task and container are removed after the exit.

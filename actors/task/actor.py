@@ -1,4 +1,4 @@
-"""One task: requests from clients and events from its shim, one at a time.
+"""One task: who asks something of it (``TaskDeeds``): clients, its shim's events, and a daemon that has been restarted.
 
 A request asks the state first; the state is moved by the shim's events once they are durable, so nothing that a client
 is told can be unsaid by a crash. What a request then takes in steps is a flow, and other messages go on meanwhile.
@@ -8,63 +8,46 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import signal as signals
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from actors.dispatch import LoopActor, post
+from actors.dispatch import post
 from actors.messages import (
     Adopt,
     Begin,
     Call,
-    Changed,
-    DropContainer,
     Expired,
-    Removed,
+    Reply,
     Restore,
     ShimEvent,
     ShimGone,
+    Unanswered,
     Undo,
-    Watch,
 )
 from actors.records import Container, Exit, Stop, Task
 from actors.spec import parse_signal
 from actors.store.tasks import TaskRow
-from actors.task.events import CREATED, RUNNING, STOPPED, advanced, told
-from actors.task.failures import named
-from actors.task.grip import Grip
-from actors.task.life import Life
-from actors.task.progress import Progress, Told
-from actors.task.states import Created, Creating, Running, Starting, Stopped, TaskState
+from actors.task.deeds import TaskDeeds
+from actors.task.events import CREATED, RUNNING, STOPPED
+from actors.task.states import Created, Creating, Running, Stopped, TaskState
 from actors.task.tools import Tools
-from actors.task.view import Facts, run_result, view
+from actors.task.view import Facts, run_result
 from shimproc import flow
 from shimproc.errors import NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
-from shimproc.messages import CloseIO, Delete, Exited, Hello, Kill, Message, Pids, Start, Started, StartFailed
-from shimproc.messages import Created as ShimCreated
+from shimproc.messages import CloseIO, Hello, Kill, Pids
 
 log = logging.getLogger(__name__)
 _STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, STOPPED: Stopped}
 
 
-class TaskActor(LoopActor):
+class TaskActor(TaskDeeds):
     """A task from its creation to its removal; the runtime holds it, by its ref."""
 
     def __init__(self, loop: LoopLike, tools: Tools, row: TaskRow, container: Container) -> None:
-        super().__init__(loop)
-        self._tools = tools
-        self._row = row
-        self._container = container
-        self._state: TaskState = Creating()
-        self._facts = Facts()
-        self._life = Life(tools, row, container, self.actor_ref)
-        self._progress = Progress(loop, tools.exchange, self._tell, self._apply)
-        self._made: Pending[None] = Pending()
+        super().__init__(loop, tools, row, container)
         self._ready: Pending[None] = Pending()
-        self._restored = False
-        self._grip = Grip(self._life, self._progress, tools.exchange, self.actor_ref, self._on_shim)
         self._requests: Mapping[str, Callable[[Call], Coroutine[Any, Any, Any]]] = {
             "tasks.start": self._start_called,
             "tasks.wait": self._wait_called,
@@ -116,14 +99,21 @@ class TaskActor(LoopActor):
         if not self._life.ending:
             self._grip.retry()
 
-    def on_restore(self, _: Restore) -> None:
+    def on_restore(self, message: Restore) -> None:
         """Find the shim again and hear from it how the task stands."""
-        flow.start(self._restore()).then(lambda _: self._ready.set(None))
+        flow.start(self._restore(message.unanswered)).then(lambda _: self._ready.set(None))
 
-    def on_undo(self, _: Undo) -> None:
-        """A create that was cut off: nothing may be left, and nobody is told, as nobody was told of it."""
+    def on_undo(self, message: Undo) -> None:
+        """A create, or a removal, that was cut off: nothing may be left, and nobody is told."""
         self._progress.mute()
-        flow.spawn(self._undo(), f"undo of {self._row.id}")
+        undone = flow.start(self._undo())
+
+        def answer(_: Pending[None]) -> None:
+            message.done.set(None)
+            for _method, reply in message.unanswered:
+                reply.drop()
+
+        undone.then(answer)
 
     # -- requests
 
@@ -137,17 +127,10 @@ class TaskActor(LoopActor):
             await self._make()
             await self._start()
         except BaseException:
+            self._row = dataclasses.replace(self._row, rm=True)
             await self._remove_all()
             raise
-        if not call.params.wait:
-            if call.params.rm:
-                flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")
-            return self._view()
-        await self._facts.exit
-        result = run_result(self._view(), self._facts, captured=call.params.capture is not None)
-        if call.params.rm:
-            await self._remove_all()
-        return result
+        return await self._finish_run(call.reply)
 
     async def _start_called(self, _: Call) -> Any:
         return await self._start()
@@ -170,10 +153,11 @@ class TaskActor(LoopActor):
     async def _delete_called(self, call: Call) -> Exit:
         if call.params.force:
             await self._made
-        ended = await self._delete(force=call.params.force)
-        if self._row.rm:  # the run that asked for it finds nothing more to remove
-            await self._drop_container()
-        return ended
+        self._deleting = call.reply
+        try:
+            return await self._delete(force=call.params.force)
+        finally:
+            self._deleting = None
 
     async def _close_io_called(self, _: Call) -> Any:
         self._state.close_io()
@@ -189,84 +173,32 @@ class TaskActor(LoopActor):
         answer = await self._grip.ask(Hello(self._progress.durable))
         return {name: answer.result[name] for name in ("pid", "version", "started_at", "adopted")}
 
-    # -- deeds
+    # -- runs
 
-    async def _make(self) -> None:
-        try:
-            await self._life.make(self._progress)
-        except BaseException:
-            self._gone()
-            raise
-        finally:
-            self._made.set(None)
-        shim = self._life.shim
-        if shim is not None and shim.gone.done:  # just now, when nobody would have heard it
-            self._grip.replaced(shim.pid)
-
-    async def _start(self) -> dict[str, int]:
-        self._state = self._state.start()()
-        try:
-            answer = await self._grip.ask(Start(), over=lambda: not isinstance(self._state, Starting))
-        except ShimyardError as error:
-            if self._life.shim is not None:
-                await self._progress.until(self._life.shim.last)
-            self._state = self._state.unstarted()()
-            raise named(error, self._container.spec) from None
-        await self._progress.until(answer.n)
-        return {"pid": self._facts.pid}
-
-    async def _end(self, settings: Stop, reason: str | None) -> Exit:
-        """Ask with the signal, then insist with SIGKILL."""
-        if self._facts.exit.done:
-            return self._facts.exit.result()
-        self._state.kill()
-        insist = self.loop.call_later(settings.grace, lambda: self._insist(reason))
-        try:
-            await self._grip.ask(Kill(parse_signal(settings.signal, "signal"), reason=reason))
-        except NotFound:  # it ended just now; its exit is on the way
-            log.debug("%s ended by itself", self._row.id)
-        ended = await self._facts.exit
-        insist.cancel()
-        return ended
-
-    async def _delete(self, *, force: bool) -> Exit:
-        before = self._state
-        self._state = (before.force_delete() if force else before.delete())()
-        self._show()
-        try:
-            answer = await self._grip.ask(Delete(force=force))
-        except BaseException:
-            self._state = Stopped() if self._facts.exit.done else before
-            self._show()
-            raise
-        await self._progress.until(answer.n)
-        await self._life.remove(self.loop)
-        self._gone()
-        return self._facts.exit.result()
-
-    async def _remove_all(self) -> None:
-        """Task and container, as far as they are there: another client may have been faster."""
-        try:
-            if not self._life.ending:
-                await self._delete(force=True)
-        except ShimyardError as error:
-            log.warning("removal of %s: %s", self._row.id, error)
-            return
-        await self._drop_container()
-
-    async def _drop_container(self) -> None:
-        dropped: Pending[None] = Pending()
-        post(self._tools.runtime, DropContainer(self._row.namespace, self._row.id, dropped))
-        try:
-            await dropped
-        except NotFound:
-            log.debug("the container of %s was removed by another", self._row.id)
-
-    async def _remove_after_exit(self) -> None:
+    async def _finish_run(self, reply: Reply | None) -> Any:
+        """From its start on. The answer is kept before the task, which it is about, is removed."""
+        extra = self._row.extra
+        if not extra.get("wait"):
+            if self._row.rm:
+                flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")
+            return self._view()
         await self._facts.exit
-        await self._remove_all()
+        result = run_result(self._view(), self._facts, captured=extra.get("capture") is not None)
+        if self._row.rm:
+            if reply is not None and (changes := reply.kept(result)):
+                await self._tools.exchange.publish(changes=changes)
+            await self._remove_all()
+        return result
 
-    async def _restore(self) -> None:
+    async def _resume_run(self, reply: Reply | None) -> Any:
+        """A run that a former daemon had begun: it goes on where that was killed."""
+        if isinstance(self._state, Created):
+            await self._start()
+        return await self._finish_run(reply)
+
+    # -- after a restart of the daemon
+
+    async def _restore(self, unanswered: Sequence[tuple[str, Unanswered]]) -> None:
         self._made.set(None)
         await self._grip.recover(self._row.shim_pid)
         if self._facts.shim == "lost" and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
@@ -274,73 +206,35 @@ class TaskActor(LoopActor):
             self._facts.shim = "lost"
         self._restored = True
         self._show()
-        if self._row.rm:
+        if self._facts.deleted:
+            await self._clear()
+        begun = dict(unanswered)
+        run = begun.pop("tasks.run", None)
+        for method, reply in begun.items():
+            self._answer_late(method, reply)
+        if run is not None or (self._row.extra.get("run") and isinstance(self._state, Created)):
+            flow.start(self._resume_run(run)).then(lambda outcome: _reply_late(run, outcome))
+        elif self._row.rm and not self._facts.deleted:
             flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")
+
+    def _answer_late(self, method: str, reply: Unanswered) -> None:
+        """A request that a former daemon had begun: was it done?"""
+        if method == "tasks.start" and isinstance(self._state, (Running, Stopped)):
+            reply.ok({"pid": self._facts.pid})
+        elif method == "tasks.create":
+            reply.ok(self._view())
+        elif method == "tasks.delete" and self._facts.deleted:
+            reply.ok(self._exit())
+        elif method == "tasks.kill" and self._facts.exit.done:
+            reply.ok({})
+        else:
+            reply.drop()
 
     async def _undo(self) -> None:
         await self._life.undo(self.loop)
-        if self._row.extra.get("run"):
-            await self._drop_container()
         self._gone()
-
-    # -- what is known
-
-    def _tell(self, n: int, event: Message) -> Told:
-        self._row = advanced(self._row, event, self._life.shim.pid if self._life.shim else 0)
-        return told(self._row, self._container, n, event)
-
-    def _apply(self, n: int, event: Message) -> None:
-        """A durable event moves the state."""
-        match event:
-            case ShimCreated():
-                self._state = self._state.created()()
-                self._facts.pid = event.pid
-            case Started():
-                self._state = self._state.started()()
-                self._facts.started_at = event.at
-                self._watch(event.at)
-            case StartFailed():
-                self._state = self._state.exited()()
-                self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason="start-failed"))
-            case Exited():
-                self._state = self._state.exited()()
-                self._facts.end(self._row.id, event)
-        if self._life.shim is not None:
-            if isinstance(event, ShimCreated):
-                self._grip.hold(self._life.shim.pid)
-                self._facts.shim_pid = self._life.shim.pid
-            self._life.shim.ack(n)
-        self._show()
-
-    def _watch(self, started_at: int) -> None:
-        if self._container.timeout is not None:
-            row = self._row
-            watch = Watch(row.namespace, row.id, self.actor_ref, started_at, self._container.timeout)
-            post(self._tools.monitor, watch)
-
-    def _stop_settings(self) -> Stop:
-        return self._container.stop or Stop()
-
-    def _on_shim(self, state: str, pid: int) -> TaskRow:
-        self._facts.shim, self._facts.shim_pid = state, pid
-        self._row = dataclasses.replace(self._row, shim_pid=pid)
-        self._show()
-        return self._row
-
-    def _insist(self, reason: str | None) -> None:
-        if self._life.shim is not None:
-            self._life.shim.call(Kill(signals.SIGKILL, reason=reason))
-
-    def _view(self) -> Task:
-        return view(self._row, self._state.status, self._facts)
-
-    def _show(self) -> None:
-        if self._restored and not self._life.removed:
-            post(self._tools.runtime, Changed(self._view()))
-
-    def _gone(self) -> None:
-        post(self._tools.runtime, Removed(self._row.namespace, self._row.id))
-        self.stop()
+        if self._row.extra.get("run") or self._row.rm:
+            await self._drop_container()
 
     def _answer(self, call: Call, deed: Coroutine[Any, Any, Any]) -> None:
         flow.start(deed).then(lambda outcome: _reply(call, outcome))
@@ -353,3 +247,10 @@ def _reply(call: Call, outcome: Pending[Any]) -> None:
     if not isinstance(outcome.error, ShimyardError):
         log.error("%s failed", call.method, exc_info=outcome.error)
     call.reply.fail(outcome.error)
+
+
+def _reply_late(reply: Unanswered | None, outcome: Pending[Any]) -> None:
+    if reply is not None and outcome.error is None:
+        reply.ok(outcome.result())
+    elif reply is not None and outcome.error is not None:
+        reply.fail(outcome.error)

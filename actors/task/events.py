@@ -13,7 +13,7 @@ from actors.store.events import ForgetSource
 from actors.store.tasks import DropTask, PutTask, TaskRow
 from shimproc.messages import Created, Deleted, Exited, Message, Started, StartFailed
 
-CREATING, CREATED, RUNNING, STOPPED = "creating", "created", "running", "stopped"
+CREATING, CREATED, RUNNING, STOPPED, DELETED = "creating", "created", "running", "stopped", "deleted"
 START_FAILED = "start-failed"
 _OUTPUT = ("stdout", "stderr", "truncated")
 
@@ -31,6 +31,8 @@ def advanced(row: TaskRow, event: Message, shim_pid: int) -> TaskRow:
         case StartFailed():
             exited = {"at": event.at, "pid": event.pid, "status": event.status, "reason": START_FAILED}
             return dataclasses.replace(row, phase=STOPPED, exited=exited)
+        case Deleted():
+            return dataclasses.replace(row, phase=DELETED)
     return row
 
 
@@ -62,9 +64,14 @@ def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tu
                 "exit_status": event.status,
                 "exited_at": event.exited_at,
             }
-            changes = (DropTask(row.namespace, row.id), ForgetSource(row.incarnation))
+            changes = (PutTask(row),) if row.rm else forgotten(row)  # with rm the row goes with the container
             return (_event(row, n, "delete", body, event.at),), changes
     return (), ()
+
+
+def forgotten(row: TaskRow) -> tuple[Change, ...]:
+    """Nothing is left of the task."""
+    return DropTask(row.namespace, row.id), ForgetSource(row.incarnation)
 
 
 def shim_lost(row: TaskRow, shim_pid: int) -> NewEvent:

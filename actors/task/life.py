@@ -16,8 +16,8 @@ from actors.bundle import Bundle
 from actors.records import Container
 from actors.shape import dump
 from actors.shimlink import Answer, ShimLink
-from actors.store.events import ForgetSource
-from actors.store.tasks import DropTask, TaskRow
+from actors.store.tasks import TaskRow
+from actors.task.events import forgotten
 from actors.task.failures import named
 from actors.task.progress import Progress
 from actors.task.tools import Tools
@@ -155,9 +155,10 @@ class Life:
 
     async def _drop_row(self) -> None:
         row = self._row
-        changes = (DropTask(row.namespace, row.id), ForgetSource(row.incarnation))
+        if row.extra.get("run") or row.rm:  # it goes with its container
+            return
         try:
-            await self._tools.exchange.publish(changes=changes)
+            await self._tools.exchange.publish(changes=forgotten(row))
         except ShimyardError as error:  # a full disk: the row says "creating", and the next daemon undoes it
             log.error("the row of %s stays until the next start: %s", row.id, error)
 

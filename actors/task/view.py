@@ -18,6 +18,7 @@ class Facts:
     shim_pid: int = 0
     shim: str = "alive"
     started_at: int | None = None
+    deleted: bool = False
     exited: Exited | None = None
     exit: Pending[Exit] = field(default_factory=Pending)
 

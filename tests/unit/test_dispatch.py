@@ -54,6 +54,9 @@ class FakeReply:
     def fail(self, error: BaseException) -> None:
         self.answers.append(error)
 
+    def kept(self, _: Any) -> tuple[Any, ...]:
+        return ()
+
     def stream(self, *_: Any) -> Any:
         raise AssertionError("not asked for")
 

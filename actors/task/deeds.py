@@ -1,0 +1,201 @@
+"""What a task can do, and what is known of it: its deeds, each read from top to bottom, and its shim's events.
+
+The state is asked first, and moved by the shim's events once they are durable; what takes several steps is a flow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal as signals
+
+from actors.dispatch import LoopActor, post
+from actors.messages import Changed, DropContainer, Removed, Reply, Watch
+from actors.records import Container, Exit, Stop, Task
+from actors.spec import parse_signal
+from actors.store.tasks import TaskRow
+from actors.task.events import advanced, forgotten, told
+from actors.task.failures import named
+from actors.task.grip import Grip
+from actors.task.life import Life
+from actors.task.progress import Progress, Told
+from actors.task.states import Creating, Starting, Stopped, TaskState
+from actors.task.tools import Tools
+from actors.task.view import Facts, view
+from shimproc.errors import NotFound, ShimyardError
+from shimproc.flow import Pending
+from shimproc.loop import LoopLike
+from shimproc.messages import Created as ShimCreated
+from shimproc.messages import Delete, Deleted, Exited, Kill, Message, Start, Started, StartFailed
+
+log = logging.getLogger(__name__)
+
+
+class TaskDeeds(LoopActor):
+    """One task, without those who ask (``TaskActor``)."""
+
+    def __init__(self, loop: LoopLike, tools: Tools, row: TaskRow, container: Container) -> None:
+        super().__init__(loop)
+        self._tools = tools
+        self._row = row
+        self._container = container
+        self._state: TaskState = Creating()
+        self._facts = Facts()
+        self._life = Life(tools, row, container, self.actor_ref)
+        self._progress = Progress(loop, tools.exchange, self._tell, self._apply)
+        self._grip = Grip(self._life, self._progress, tools.exchange, self.actor_ref, self._on_shim)
+        self._made: Pending[None] = Pending()
+        self._restored = False
+        self._deleting: Reply | None = None
+
+
+    async def _make(self) -> None:
+        try:
+            await self._life.make(self._progress)
+        except BaseException:
+            self._gone()
+            raise
+        finally:
+            self._made.set(None)
+        shim = self._life.shim
+        if shim is not None and shim.gone.done:  # just now, when nobody would have heard it
+            self._grip.replaced(shim.pid)
+
+    async def _start(self) -> dict[str, int]:
+        self._state = self._state.start()()
+        try:
+            answer = await self._grip.ask(Start(), over=lambda: not isinstance(self._state, Starting))
+        except ShimyardError as error:
+            if self._life.shim is not None:
+                await self._progress.until(self._life.shim.last)
+            self._state = self._state.unstarted()()
+            raise named(error, self._container.spec) from None
+        await self._progress.until(answer.n)
+        return {"pid": self._facts.pid}
+
+    async def _end(self, settings: Stop, reason: str | None) -> Exit:
+        """Ask with the signal, then insist with SIGKILL."""
+        if self._facts.exit.done:
+            return self._facts.exit.result()
+        self._state.kill()
+        insist = self.loop.call_later(settings.grace, lambda: self._insist(reason))
+        try:
+            await self._grip.ask(Kill(parse_signal(settings.signal, "signal"), reason=reason))
+        except NotFound:  # it ended just now; its exit is on the way
+            log.debug("%s ended by itself", self._row.id)
+        ended = await self._facts.exit
+        insist.cancel()
+        return ended
+
+    async def _delete(self, *, force: bool) -> Exit:
+        before = self._state
+        self._state = (before.force_delete() if force else before.delete())()
+        self._show()
+        try:
+            answer = await self._grip.ask(Delete(force=force))
+        except BaseException:
+            self._state = Stopped() if self._facts.exit.done else before
+            self._show()
+            raise
+        await self._progress.until(answer.n)
+        await self._clear()
+        return self._exit()
+
+    async def _clear(self) -> None:
+        """The shim has deleted the task: itself goes, the bundle, and with rm the container."""
+        await self._life.remove(self.loop)
+        self._gone()
+        if self._row.rm:
+            await self._drop_container()
+
+    def _exit(self) -> Exit:
+        """How it ended; a task that never ran has status 0, at no time."""
+        return self._facts.exit.result() if self._facts.exit.done else Exit(self._row.id, self._facts.pid, 0, 0)
+
+    async def _remove_all(self) -> None:
+        """Task and container, as far as they are there: another client may have been faster."""
+        try:
+            if not self._life.ending:
+                await self._delete(force=True)
+            else:
+                await self._drop_container()
+        except ShimyardError as error:
+            log.warning("removal of %s: %s", self._row.id, error)
+
+    async def _drop_container(self) -> None:
+        """With the task's row, which says until then that this is to be done."""
+        dropped: Pending[None] = Pending()
+        post(self._tools.runtime, DropContainer(self._row.namespace, self._row.id, forgotten(self._row), dropped))
+        try:
+            await dropped
+        except NotFound:
+            log.debug("the container of %s was removed by another", self._row.id)
+            await self._tools.exchange.publish(changes=forgotten(self._row))
+
+    async def _remove_after_exit(self) -> None:
+        await self._facts.exit
+        await self._remove_all()
+
+    # -- what is known
+
+    def _tell(self, n: int, event: Message) -> Told:
+        self._row = advanced(self._row, event, self._life.shim.pid if self._life.shim else 0)
+        events, changes = told(self._row, self._container, n, event)
+        if isinstance(event, Deleted) and self._deleting is not None:
+            changes += self._deleting.kept(self._exit())
+        return events, changes
+
+    def _apply(self, n: int, event: Message) -> None:
+        """A durable event moves the state."""
+        match event:
+            case ShimCreated():
+                self._state = self._state.created()()
+                self._facts.pid = event.pid
+            case Started():
+                self._state = self._state.started()()
+                self._facts.started_at = event.at
+                self._watch(event.at)
+            case StartFailed():
+                self._state = self._state.exited()()
+                self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason="start-failed"))
+            case Exited():
+                self._state = self._state.exited()()
+                self._facts.end(self._row.id, event)
+            case Deleted():
+                self._facts.deleted = True
+        if self._life.shim is not None:
+            if isinstance(event, ShimCreated):
+                self._grip.hold(self._life.shim.pid)
+                self._facts.shim_pid = self._life.shim.pid
+            self._life.shim.ack(n)
+        self._show()
+
+    def _watch(self, started_at: int) -> None:
+        if self._container.timeout is not None:
+            row = self._row
+            watch = Watch(row.namespace, row.id, self.actor_ref, started_at, self._container.timeout)
+            post(self._tools.monitor, watch)
+
+    def _stop_settings(self) -> Stop:
+        return self._container.stop or Stop()
+
+    def _on_shim(self, state: str, pid: int) -> TaskRow:
+        self._facts.shim, self._facts.shim_pid = state, pid
+        self._row = dataclasses.replace(self._row, shim_pid=pid)
+        self._show()
+        return self._row
+
+    def _insist(self, reason: str | None) -> None:
+        if self._life.shim is not None:
+            self._life.shim.call(Kill(signals.SIGKILL, reason=reason))
+
+    def _view(self) -> Task:
+        return view(self._row, self._state.status, self._facts)
+
+    def _show(self) -> None:
+        if self._restored and not self._life.removed:
+            post(self._tools.runtime, Changed(self._view()))
+
+    def _gone(self) -> None:
+        post(self._tools.runtime, Removed(self._row.namespace, self._row.id))
+        self.stop()
