@@ -124,9 +124,8 @@ class Daemon:
         exchange = ExchangeClient(exchange_ref)
         monitor = self._started(MonitorActor.start(loop, exchange_ref))
         runtimes: Pending[Runtimes] = disk.do(lambda: Runtimes.probe(config.state, config["runtime"]))
-        launcher = self._launcher = Launcher(
-            loop, reaper, LaunchSettings(config.state, config["shim"], config["shim_debug"])
-        )
+        settings = LaunchSettings(config.state, config["shim"], config["shim_debug"])
+        launcher = self._launcher = Launcher(loop, reaper, settings)
 
         def tools(runtime: pykka.ActorRef[Any]) -> Tools:
             limits = LogLimits(config["stdio.log_size"], config["stdio.log_files"])
@@ -135,8 +134,7 @@ class Daemon:
         parts = Parts(loaded.catalog, self._registry, exchange, runtimes, config["no_shim"])
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
         keys = Keys(loop, exchange, loaded.keys)
-        unanswered = keys.begun_before([(row.namespace, row.id) for row in loaded.tasks])
-        post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, unanswered))
+        post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         spawn(restore.sweep(disk, config.state, loaded.tasks), "sweep of old bundles")
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
         access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"])

@@ -153,13 +153,15 @@ class _Parser:
         return self._plain_value()
 
     def _quoted(self) -> str:
-        return _ESCAPE.sub(self._unescaped, self._take(_QUOTED, "a closing quote").group(1))
+        quoted = self._take(_QUOTED, "a closing quote")
+        return _ESCAPE.sub(lambda found: self._unescaped(found, quoted.start(1)), quoted.group(1))
 
-    def _unescaped(self, found: re.Match[str]) -> str:
+    def _unescaped(self, found: re.Match[str], begin: int) -> str:
         letter, *numbers, octal, unknown = found.groups()
         number = int(octal, 8) if octal else int(next(filter(None, numbers), "0"), 16)
         if unknown or number > 0x10FFFF or 0xD800 <= number < 0xE000:
-            raise InvalidArgument(f"{self._field}: {found.group()} is no escape of a quoted text, as in Go")
+            place = f"at position {begin + found.start()} of {self._text!r}"
+            raise InvalidArgument(f"{self._field}: {found.group()} is no escape of a quoted text, as in Go, {place}")
         return _LETTERS.get(letter, letter) if letter else chr(number)
 
     def _take(self, pattern: re.Pattern[str], what: str) -> re.Match[str]:

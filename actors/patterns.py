@@ -10,6 +10,7 @@ back-references, ``$`` is the very end, and a text costs its length times the pa
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from re import _constants as codes  # type: ignore[attr-defined]
@@ -89,9 +90,11 @@ class Pattern:
 def compile_pattern(text: str, field: str) -> Pattern:
     """The pattern in ``text``; ``InvalidArgument`` naming ``field`` and what is not served."""
     try:
-        parsed = parser.parse(text)
+        with warnings.catch_warnings():  # a set within a set means what it says, and warns nobody
+            warnings.simplefilter("ignore", FutureWarning)
+            parsed = parser.parse(text)
         return _Builder(field).build(parsed)
-    except (re.error, RecursionError, OverflowError) as error:
+    except (re.error, RecursionError, OverflowError, ValueError) as error:
         raise InvalidArgument(f"{field}: {text[:80]!r} is no regular expression: {error}") from error
 
 

@@ -24,6 +24,11 @@ Task = tuple[str, str]
 Begun = tuple[str, Unanswered]
 
 
+def names(rows: Iterable[TaskRow]) -> list[Task]:
+    """(namespace, id) of each."""
+    return [(row.namespace, row.id) for row in rows]
+
+
 def sort_out(rows: Iterable[TaskRow], catalog: Catalog, unanswered: Mapping[Task, Sequence[Begun]]) -> TakeBack:
     """What is to be taken back and what undone; a row whose container is gone cannot be gone on with.
 

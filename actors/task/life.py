@@ -23,11 +23,11 @@ from actors.task.progress import Progress
 from actors.task.tools import Tools
 from shimproc.errors import ShimyardError, Unavailable
 from shimproc.loop import LoopLike
-from shimproc.messages import Create, Delete
+from shimproc.messages import Create, Delete, Hello
 
 log = logging.getLogger(__name__)
 SHIM_END_SECONDS = 5.0
-_UNDO_TRIES = 5
+_TRIES = 5
 
 
 class Life:
@@ -56,7 +56,7 @@ class Life:
             await self._tools.disk.do(lambda: self._prepare(mounted=mounted))
             bundle_made = True
             self.shim = await self._launch()
-            answer = await self._create(self.shim)
+            answer = await self._create(self.shim, progress)
             await progress.until(answer.n)
         except BaseException:
             progress.mute()
@@ -100,11 +100,24 @@ class Life:
         cgroup = self._row.runtime["options"].get("shim_cgroup")
         return await self._tools.launcher.launch(self._bundle.path, self._row.id, cgroup, self._owner)
 
-    async def _create(self, shim: ShimLink) -> Answer:
-        try:
-            return await shim.call(self._create_request())
-        except ShimyardError as error:
-            raise named(error, self._container.spec) from None
+    async def _create(self, shim: ShimLink, progress: Progress) -> Answer:
+        """By this shim, or, if it is killed meanwhile, by the one that takes over: that has undone it, or has seen it done."""
+        for _ in range(_TRIES):
+            try:
+                return await shim.call(self._create_request())
+            except Unavailable as error:
+                log.warning("the shim %d of %s was gone before it had made it: %s", shim.pid, self._row.id, error)
+                await shim.gone
+            except ShimyardError as error:
+                raise named(error, self._container.spec) from None
+            shim = await self.adopt()
+            try:
+                answer = await shim.call(Hello(progress.durable))
+            except Unavailable:
+                continue
+            if answer.result["state"] != "new":
+                return answer
+        raise Unavailable("every shim that was made for the task was killed; try again")
 
     def _create_request(self) -> Create:
         row = self._row
@@ -140,7 +153,7 @@ class Life:
     async def _undo_in_shim(self, loop: LoopLike) -> None:
         """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that."""
         try:
-            for _ in range(_UNDO_TRIES):
+            for _ in range(_TRIES):
                 shim = self.shim or await self.adopt()
                 try:
                     await shim.call(Delete(force=True))

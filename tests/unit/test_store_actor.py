@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from actors.messages import Commit, Publish, Read
 from actors.records import Namespace
 from actors.store.actor import GROUP, TRIM_ROWS, TRIM_SLACK
 from actors.store.database import open_database
-from actors.store.events import bounds, replay
+from actors.store.events import bounds, replay, trim
 from actors.store.namespaces import PutNamespace, load_namespaces
 from shimproc.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from shimproc.flow import Pending
@@ -315,17 +316,26 @@ def test_old_events_go_by_and_by_and_numbers_stay_unbroken(make: Make) -> None:
     assert rig.read(bounds) == (total, seqs[0])
 
 
-def test_a_lowered_bound_is_reached_in_small_steps_without_any_commit(make: Make) -> None:
+def test_a_lowered_bound_is_reached_in_small_steps_without_any_commit(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig = make()
     total = 3 * TRIM_ROWS
     rig.commit(piece(*(event(n) for n in range(total))))
     rig.stop()
+    bounds_of_steps: list[int] = [1]
+
+    def trim_and_tell(db: sqlite3.Connection, before: int) -> None:
+        bounds_of_steps.append(before)
+        trim(db, before)
+
+    monkeypatch.setattr("actors.store.actor.trim", trim_and_tell)
     rig = make(keep=10)
-    lengths = [total]
-    while lengths[-1] > 10 + TRIM_SLACK:  # each query waits behind one step
-        lengths.append(len(stored(rig)))
-        assert lengths[-2] - lengths[-1] <= TRIM_ROWS
-    assert lengths[-1] >= 10
+    while len(stored(rig)) > 10 + TRIM_SLACK:  # each query waits behind a step
+        pass
+    assert len(stored(rig)) >= 10
+    assert len(bounds_of_steps) > 1
+    assert all(later - former <= TRIM_ROWS for former, later in pairwise(bounds_of_steps))
 
 
 def test_it_refuses_to_keep_nothing(make: Make) -> None:
