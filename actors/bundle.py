@@ -43,22 +43,32 @@ class Bundle:
 
         Raises ``AlreadyExists`` when the folder is there: it is never touched then.
         """
+        config = with_root(spec, str(self.rootfs)) if mounted else spec
         try:
             self.path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o711)
-            self.rootfs.mkdir(mode=0o711)
-        except FileExistsError as error:
-            raise AlreadyExists(f"the bundle {self.path} exists already") from error
+            self._make_folder()
+            try:
+                self.rootfs.mkdir(mode=0o711)
+                write_config(self.path / CONFIG, config)
+            except BaseException:
+                self.remove()
+                raise
         except OSError as error:
             raise FailedPrecondition(f"cannot make the bundle {self.path}: {error.strerror}") from error
-        config = with_root(spec, str(self.rootfs)) if mounted else spec
-        write_config(self.path / CONFIG, config)
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.mkdir(mode=0o711)
+        except FileExistsError as error:
+            raise AlreadyExists(f"the bundle {self.path} exists already") from error
 
     def remove(self) -> None:
         """Remove it, if it is there; whatever dies half-way leaves only a hidden folder (``sweep``)."""
         hidden = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with contextlib.suppress(FileNotFoundError):
             mounts.unmount_all(str(self.rootfs))
+            if hidden.exists():  # a former removal was cut off
+                _remove_hidden(hidden)
             self.path.rename(hidden)
             _remove_hidden(hidden)
         with contextlib.suppress(OSError):  # the namespace's folder goes with its last bundle

@@ -128,7 +128,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             document = tomllib.load(file)
     except OSError as error:
         raise InvalidArgument(f"config file {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"config file {path}: {error}") from error
     tables = {key.name.partition(".")[0] for key in KEYS if "." in key.name}
     values: dict[str, Any] = {}
@@ -146,6 +146,11 @@ def _checked(name: str, value: Any, where: str) -> Any:
         raise InvalidArgument(f"{where}: unknown key {name!r}{nearest(name, [known.name for known in KEYS])}")
     if not isinstance(value, key.type) or (key.type is int and isinstance(value, bool)):
         raise InvalidArgument(f"{where}: {name}: expected {_KINDS[key.type]}, got {value!r}")
+    if isinstance(value, list):
+        kind = int if name == "api.allowed_uids" else str
+        wrong = next((item for item in value if type(item) is not kind), None)
+        if wrong is not None:
+            raise InvalidArgument(f"{where}: {name}: expected a list of {_KINDS[kind]}s, got {wrong!r} in it")
     if isinstance(value, int) and value < key.least:
         raise InvalidArgument(f"{where}: {name}: {value} is less than {key.least}")
     if name in _CHOICES and value not in _CHOICES[name]:

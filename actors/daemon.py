@@ -135,10 +135,16 @@ class Daemon:
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
         keys = Keys(loop, exchange, loaded.keys)
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
-        spawn(restore.sweep(disk, config.state, loaded.tasks), "sweep of old bundles")
+        self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
         access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"])
         self._started(FrontEnd.start(loop, api, access, routes, keys))
+
+    def _look_after(self, loaded: Loaded, disk: Disk) -> None:
+        """What former daemons left."""
+        if loaded.tasks:
+            self._launcher.ensure()
+        spawn(restore.sweep(disk, self._config.state, loaded.tasks), "sweep of old bundles")
 
     def _routes(
         self,

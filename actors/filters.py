@@ -21,6 +21,7 @@ from shimproc.errors import InvalidArgument
 
 MAX_LENGTH: Final = 1024
 MAX_FILTERS: Final = 64
+MAX_STATES: Final = 1000
 _SPACE: Final = re.compile(r"\s*")
 _WORD: Final = re.compile(r"[A-Za-z0-9_/:-]+")
 _BARE_VALUE: Final = re.compile(r"[^,\"\s]+")
@@ -47,7 +48,8 @@ def compile_filters(texts: Sequence[str], field: str = "filters") -> Callable[[M
     """
     if len(texts) > MAX_FILTERS:
         raise InvalidArgument(f"{field}: {len(texts)} are more than {MAX_FILTERS}; join them with regular expressions")
-    alternatives = [_Parser(text, f"{field}[{index}]").parse() for index, text in enumerate(texts)]
+    budget = _Budget()
+    alternatives = [_Parser(text, f"{field}[{index}]", budget).parse() for index, text in enumerate(texts)]
 
     def matches(thing: Mapping[str, Any]) -> bool:
         return not alternatives or any(
@@ -82,10 +84,24 @@ def _text(value: Any) -> str | None:
     return str(value)
 
 
+class _Budget:
+    """What the regular expressions of one request may cost: each is searched for in every thing that is looked at."""
+
+    def __init__(self) -> None:
+        self._left = MAX_STATES
+
+    def take(self, states: int, field: str) -> None:
+        """``InvalidArgument`` when it is used up."""
+        self._left -= states
+        if self._left < 0:
+            raise InvalidArgument(f"{field}: the regular expressions have more than {MAX_STATES} states in all; simplify them")
+
+
 class _Parser:
     """A recursive descent over one string."""
 
-    def __init__(self, text: str, field: str) -> None:
+    def __init__(self, text: str, field: str, budget: _Budget) -> None:
+        self._budget = budget
         self._text = text
         self._field = field
         self._at = 0
@@ -130,11 +146,12 @@ class _Parser:
     def _test(self, operator: str) -> Test:
         if operator == "~=":
             pattern = compile_pattern(self._pattern(), self._field)
-            return lambda value: value is not None and pattern.search(value)
+            self._budget.take(pattern.size, self._field)
+            return lambda value: pattern.search(value or "")
         expected = self._plain_value()
         if operator == "==":
             return lambda value: value == expected
-        return lambda value: value != expected
+        return lambda value: (value or "") != expected
 
     def _plain_value(self) -> str:
         first = self._next()

@@ -29,6 +29,7 @@ from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
 FORKSERVER_LOG = "forkserver.log"
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,17 @@ class Launcher:
         return await self._link(Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug, adopt=True), owner)
 
     async def _link(self, request: Fork, owner: pykka.ActorRef[Any]) -> ShimLink:
+        """A forkserver that is killed while it forks is followed by another; a shim that it made then finds no task, and ends."""
+        for _ in range(_TRIES):
+            try:
+                return await self._try(request, owner)
+            except Unavailable as error:
+                if not error.details.get("again"):
+                    raise
+                log.warning("%s", error)
+        raise Unavailable("every forkserver that was started has ended while it made a shim; see its log")
+
+    async def _try(self, request: Fork, owner: pykka.ActorRef[Any]) -> ShimLink:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             link = await self._connected()
@@ -91,6 +103,10 @@ class Launcher:
         made = RemoteShim(self._loop, owner, sock)
         made.watch(pid, pidfd)
         return made
+
+    def ensure(self) -> None:
+        """Have a forkserver, before one is needed."""
+        self._connected()
 
     def close(self) -> None:
         """Let go of the forkserver; it lives on while it has shims."""
@@ -135,11 +151,12 @@ class Launcher:
             answer.fail(from_map(frame.get("error") or {}))
 
     def _on_close(self) -> None:
-        """It ended or was killed: running tasks go on, the next launch starts another."""
+        """It ended or was killed: running tasks go on, and another keeps what theirs would break without."""
         self._line = self._connecting = None
         asked, self._asked = self._asked, {}
         for answer in asked.values():
-            answer.fail(Unavailable("the forkserver ended while it made a shim; try again"))
+            answer.fail(Unavailable("the forkserver ended while it made a shim", {"again": True}))
+        self._loop.call_soon(self.ensure)
 
     async def _start_forkserver(self) -> None:
         """Spawn it. The process that we spawn ends when the real one, orphaned, in its own session, listens."""

@@ -47,6 +47,11 @@ class Pattern:
         self._start = start
         self._kept: dict[tuple[States, int, str], States] = {}
 
+    @property
+    def size(self) -> int:
+        """Its states: a search takes so many steps a character, at most."""
+        return len(self._nodes)
+
     def search(self, text: str) -> bool:
         """Does the pattern match anywhere in ``text``?"""
         states: States = frozenset()

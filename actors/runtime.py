@@ -37,6 +37,7 @@ from actors.task.events import CREATING
 from actors.task.tools import Tools
 from actors.task.view import last_known
 from shimproc import flow
+from shimproc.crash import point
 from shimproc.errors import NotFound, ShimyardError, Unimplemented
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
@@ -205,6 +206,7 @@ class RuntimeActor(LoopActor):
         )
 
     def _begin(self, call: Call, row: TaskRow, container: Container) -> None:
+        point("daemon: intent committed")
         entry = self._registry.find(row.namespace, row.id)
         assert entry is not None
         entry.ref = TaskActor.start(self.loop, self._tools, row, container)
@@ -237,6 +239,7 @@ class RuntimeActor(LoopActor):
     async def _drop(self, namespace: str, container_id: str, *changes: Change) -> None:
         """The container, then its logs: files without a record are only waste, a record without its logs would lie."""
         await self._metadata.drop(namespace, container_id, *changes)
+        point("daemon: container dropped")
         logs = self._tools.log_path(namespace, container_id).parent
         await self._tools.disk.do(lambda: _remove_logs(logs))
 

@@ -19,6 +19,8 @@ from shimproc.errors import InvalidArgument
 
 T = TypeVar("T")
 Parse = Callable[[Any, str], Any]
+_LONGEST_KEY = 80
+"""Of a key as errors tell it: what a client sends may be megabytes."""
 _NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", bytes: "bytes"}
 
 
@@ -51,7 +53,7 @@ def dump(value: Any) -> Any:
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """A hint for a misspelt word: " (did you mean …?)", or nothing."""
-    close = difflib.get_close_matches(word, list(known), 1)
+    close = difflib.get_close_matches(word, list(known), 1) if len(word) <= _LONGEST_KEY else None
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -169,7 +171,7 @@ def _mapping(arguments: tuple[Any, ...]) -> Parse:
 
 
 def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    return f"{path}.{key[:_LONGEST_KEY]}" if path else key[:_LONGEST_KEY]
 
 
 def _wrong(path: str, expected: str, value: Any) -> InvalidArgument:

@@ -20,6 +20,7 @@ MAX_DEPTH: Final = 64
 MAX_CAPTURE: Final = 8 << 20
 MAX_LABEL: Final = 4096
 POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
+_DIGITS: Final = 9
 _LAST_ID: Final = 2**32 - 2
 
 
@@ -108,6 +109,8 @@ def parse_signal(value: int | str, field: str) -> int:
         if known is None:
             raise InvalidArgument(f"{field}: {value!r} is no signal; write a name such as SIGTERM, or a number")
         return int(known)
+    if isinstance(value, str) and len(value) > _DIGITS:
+        raise InvalidArgument(f"{field}: {value[:_DIGITS]!r}… is no signal: they go from 1 to {int(signal.SIGRTMAX)}")
     number = int(value)
     if not 1 <= number <= signal.SIGRTMAX:
         raise InvalidArgument(f"{field}: {number} is no signal: they go from 1 to {int(signal.SIGRTMAX)}")
@@ -123,14 +126,22 @@ def _check_process(process: Mapping[str, Any], field: str) -> None:
     cwd = process.get("cwd")
     if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd:
         raise InvalidArgument(f'{field}.cwd: expected an absolute path, such as "/", got {cwd!r}')
-    for index, entry in enumerate(process.get("env") or ()):
+    for index, entry in enumerate(_list(process.get("env"), f"{field}.env")):
         if not isinstance(entry, str) or "=" not in entry[1:] or "\0" in entry:
             raise InvalidArgument(f"{field}.env[{index}]: expected NAME=value, got {entry!r}")
     _check_user(process.get("user"), f"{field}.user")
-    for index, limit in enumerate(process.get("rlimits") or ()):
+    for index, limit in enumerate(_list(process.get("rlimits"), f"{field}.rlimits")):
         whole = isinstance(limit, Mapping) and isinstance(limit.get("type"), str)
-        if not whole or not all(isinstance(limit.get(name), int) for name in ("soft", "hard")):
+        if not whole or not all(type(limit.get(name)) is int for name in ("soft", "hard")):
             raise InvalidArgument(f"{field}.rlimits[{index}]: expected {{type: text, soft: integer, hard: integer}}")
+
+
+def _list(value: Any, field: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise InvalidArgument(f"{field}: expected a list, got {type(value).__name__}")
+    return list(value)
 
 
 def _check_user(user: Any, field: str) -> None:

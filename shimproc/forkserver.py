@@ -23,38 +23,24 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from shimproc import linux, shim
+from shimproc.crash import point
 from shimproc.errors import InvalidArgument, ShimyardError, Unavailable, to_map
 from shimproc.link import Link
 from shimproc.loop import READ, Loop
 from shimproc.messages import Fork, Shutdown, request_of
 from shimproc.process.estate import Estate
 from shimproc.reaper import Exited, exit_status
+from shimproc.ward import Ward, carried_over, close_all, connect_in, listed, pidfd_of
 
 log = logging.getLogger(__name__)
 SOCKET = "forkserver.sock"
 LOCK = "forkserver.lock"
-_FIRST_FD = 3
 _MOST_DEATHS = 100
 _STRANGERS = 1024
 _LOCK_SECONDS = 10
-_LAST_FD = 0xFFFFFFFF
-
-
-@dataclass(slots=True)
-class Ward:
-    """A living shim, and what is kept for the one after it."""
-
-    request: Fork
-    pid: int
-    line: Link
-    kept: dict[str, int]
-    init: int = 0
-    exited: Exited | None = None
-    deaths: int = 0
 
 
 class ForkServer:
@@ -75,6 +61,36 @@ class ForkServer:
     def run(self) -> None:
         """Serve until told to end, or until there is nobody left to serve."""
         self._loop.run()
+
+    def gather(self) -> None:
+        """The shims of a former forkserver: whatever they need kept is kept here from now on."""
+        for namespace in listed("tasks"):
+            for name in listed(f"tasks/{namespace}"):
+                with contextlib.suppress(OSError):
+                    self._take_in(f"{os.getcwd()}/tasks/{namespace}/{name}")  # noqa: PTH109 - pathlib costs memory
+
+    def _take_in(self, bundle: str) -> None:
+        sock = connect_in(bundle)
+        pid, _, _ = linux.peer_credentials(sock)
+        pidfd = os.pidfd_open(pid)
+
+        def on_message(frame: dict[str, Any], fds: list[int]) -> None:
+            self._on_shims_message(ward, frame, fds)
+
+        ward = Ward(Fork(bundle, ""), pid, Link(self._loop, sock, on_message, _nothing), {}, pidfd=pidfd)
+        self._wards[pid] = self._bundles[bundle] = ward
+        self._loop.watch(pidfd, READ, lambda _: self._on_strangers_end(ward))
+        ward.line.send({"line": True})
+
+    def _on_strangers_end(self, ward: Ward) -> None:
+        """It is no child of ours: no status, but it has said so if it left on purpose."""
+        assert ward.pidfd is not None
+        self._loop.unwatch(ward.pidfd)
+        os.close(ward.pidfd)
+        del self._wards[ward.pid]
+        ward.line.read()
+        self._on_shims_end(ward, 0 if ward.left else signal.SIGKILL)
+        self._end_if_idle()
 
     # -- daemons
 
@@ -131,6 +147,7 @@ class ForkServer:
     # -- shims
 
     def _fork(self, request: Fork, link_fd: int | None, estate: Estate | None) -> Ward:
+        point("forkserver: asked for a shim")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             pid = os.fork()
@@ -140,6 +157,7 @@ class ForkServer:
             raise Unavailable(f"fork of a shim failed: {error.strerror}; raise the limit of processes or memory") from error
         if pid == 0:
             self._become_shim(request, link_fd, theirs, estate)
+        point("forkserver: shim forked")
         theirs.close()
 
         def on_message(frame: dict[str, Any], fds: list[int]) -> None:
@@ -156,7 +174,7 @@ class ForkServer:
         status = 1
         try:
             self._let_go()
-            shim.main(request, _carried_over(link_fd, line, estate))
+            shim.main(request, carried_over(link_fd, line, estate))
             status = 0
         except BaseException:  # noqa: BLE001 - nothing may climb back into the forkserver's loop
             _complain(request.bundle)
@@ -174,11 +192,14 @@ class ForkServer:
 
     def _on_shims_message(self, ward: Ward, frame: Mapping[str, Any], fds: list[int]) -> None:
         if "keep" in frame:
-            _close_all(ward.kept)
+            close_all(ward.kept)
             ward.kept = dict(zip(frame["keep"], fds, strict=False))
             fds = fds[len(ward.kept) :]
             ward.init = int(frame["pid"])
             self._inits[ward.init] = ward
+        if "ward" in frame:
+            ward.request = Fork.from_map(frame["ward"])
+        ward.left = ward.left or "leave" in frame
         for name in frame.get("drop", ()):
             if (fd := ward.kept.pop(name, None)) is not None:
                 os.close(fd)
@@ -218,27 +239,28 @@ class ForkServer:
         code = os.waitstatus_to_exitcode(status)
         for link in self._links:
             link.send({"shim": ward.pid, "status": code})
-        del self._bundles[ward.request.bundle]
         ward.line.read()  # what it has told last
         ward.line.close()
+        del self._bundles[ward.request.bundle]
         self._inits.pop(ward.init, None)
         ward.exited = ward.exited or self._strangers.pop(ward.init, None)
         if code != 0 and ward.deaths < _MOST_DEATHS:
             self._follow(ward)
         else:
-            _close_all(ward.kept)
+            close_all(ward.kept)
 
     def _follow(self, dead: Ward) -> None:
         """A new shim for what a killed one has left; it gets duplicates, as it may be killed, too."""
         if not os.path.isdir(dead.request.bundle):  # noqa: PTH112 - pathlib costs each shim memory
-            _close_all(dead.kept)
+            close_all(dead.kept)
             return
-        estate = Estate(dict(dead.kept), _pidfd_of(dead.init) if dead.exited is None else None, dead.exited)
+        inherited = dead.exited is None and dead.pidfd is None  # only then its pid is still its own
+        estate = Estate(dict(dead.kept), pidfd_of(dead.init) if inherited else None, dead.exited)
         try:
             ward = self._fork(dataclasses.replace(dead.request, adopt=True), None, estate)
         except ShimyardError as error:  # the daemon asks again
             log.error("%s", error)
-            _close_all(dead.kept)
+            close_all(dead.kept)
             return
         finally:
             if estate.pidfd is not None:
@@ -250,41 +272,6 @@ class ForkServer:
     def _end_if_idle(self) -> None:
         if not self._links and not self._wards:
             self._loop.stop()
-
-
-def _carried_over(link_fd: int | None, line: socket.socket, estate: Estate | None) -> shim.Inherited:
-    """Everything that the child goes on with, in the lowest descriptors; all others are closed."""
-    names = [] if estate is None else list(estate.kept)
-    carried = [line.detach()]
-    carried += [] if link_fd is None else [link_fd]
-    carried += [] if estate is None else list(estate.kept.values())
-    carried += [] if estate is None or estate.pidfd is None else [estate.pidfd]
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FD + len(carried)) for fd in carried]
-    for number, fd in enumerate(high, _FIRST_FD):
-        os.dup2(fd, number, inheritable=False)
-    linux.close_range(_FIRST_FD + len(carried), _LAST_FD)
-    numbers = iter(range(_FIRST_FD, _FIRST_FD + len(carried)))
-    inherited = shim.Inherited(None, socket.socket(fileno=next(numbers)))
-    if link_fd is not None:
-        inherited.first = socket.socket(fileno=next(numbers))
-    if estate is not None:
-        inherited.estate = Estate({name: next(numbers) for name in names}, exited=estate.exited)
-        if estate.pidfd is not None:
-            inherited.estate.pidfd = next(numbers)
-    return inherited
-
-
-def _pidfd_of(pid: int) -> int | None:
-    """Of a process that is our child now, so that its pid is still its own; None for none."""
-    try:
-        return os.pidfd_open(pid) if pid else None
-    except OSError:
-        return None
-
-
-def _close_all(fds: Mapping[str, int]) -> None:
-    for fd in fds.values():
-        os.close(fd)
 
 
 def _nothing() -> None:
@@ -332,6 +319,7 @@ def main(state: str) -> int:
         os._exit(0)
     linux.set_child_subreaper()  # not inherited by a fork (prctl(2))
     server = ForkServer(listener, lock)
+    server.gather()
     gc.collect()
     gc.freeze()
     server.run()

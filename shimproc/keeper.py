@@ -2,7 +2,9 @@
 
     shim -> forkserver    {"keep": names, "pid": init} + descriptors      duplicates to be kept
                           {"drop": names}                                 these are closed
-    forkserver -> shim    {"link": true} + 1 fd                           a daemon's link: serve it
+                          {"ward": fork}, {"leave": true}                 to one that has not forked this shim
+    forkserver -> shim    {"line": true}                                  on shim.sock: this is not a daemon
+                          {"link": true} + 1 fd                           a daemon's link: serve it
                           {"exited": pid, "status", "at"}                 how a process that it inherited has ended
 """
 
@@ -15,11 +17,12 @@ from typing import Any
 
 from shimproc.link import Link
 from shimproc.loop import LoopLike
+from shimproc.messages import Fork
 from shimproc.reaper import Exited
 
 
 class ForkserverLine:
-    """See the module; ``shimproc.io.keepsakes.Keeper``.
+    """See the module; ``shimproc.io.keepsakes.Keeper``. When the forkserver was killed, the next one connects again.
 
     Parameters
     ----------
@@ -30,7 +33,6 @@ class ForkserverLine:
     def __init__(
         self,
         loop: LoopLike,
-        sock: socket.socket,
         on_link: Callable[[socket.socket], None],
         on_exited: Callable[[int, Exited], None],
     ) -> None:
@@ -38,11 +40,24 @@ class ForkserverLine:
         self._on_link = on_link
         self._on_exited = on_exited
         self._dropped: list[str] = []
-        self._link = Link(loop, sock, self._on_message, _go_on)
+        self._link: Link | None = None
+
+    def connect(self, link: Link) -> None:
+        """The forkserver is at the other end of this one."""
+        link.hand_over(self._on_message, _go_on)
+        self._link = link
+
+    def introduce(self, request: Fork) -> None:
+        """To a forkserver that has not forked us: how the next shim is to be made."""
+        self._send({"ward": request.to_map()})
+
+    def leave(self) -> None:
+        """The task is gone, and this shim with it: nobody is to follow."""
+        self._send({"leave": True})
 
     def keep(self, pid: int, fds: Mapping[str, int]) -> None:
         """One message for all of them."""
-        self._link.send({"keep": list(fds), "pid": pid}, list(fds.values()))
+        self._send({"keep": list(fds), "pid": pid}, list(fds.values()))
 
     def drop(self, names: Sequence[str]) -> None:
         """At the end of this turn: what ends, ends together."""
@@ -52,7 +67,11 @@ class ForkserverLine:
 
     def _tell_dropped(self) -> None:
         names, self._dropped = self._dropped, []
-        self._link.send({"drop": names})
+        self._send({"drop": names})
+
+    def _send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        if self._link is not None:
+            self._link.send(message, fds)
 
     def _on_message(self, frame: Mapping[str, Any], fds: list[int]) -> None:
         if "exited" in frame:

@@ -74,6 +74,12 @@ class Link:
             _close_all(fds)
         self._waiting.clear()
 
+    def hand_over(
+        self, on_message: Callable[[dict[str, Any], list[int]], None], on_close: Callable[[], None]
+    ) -> None:
+        """Messages go elsewhere from now on."""
+        self._on_message, self._on_close = on_message, on_close
+
     def read(self) -> None:
         """Take in all that has come already."""
         while not self.closed and self._receive():

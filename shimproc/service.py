@@ -16,6 +16,7 @@ from typing import Any
 import cbor2
 
 from shimproc import flow
+from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, to_map
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import Keeper
@@ -76,6 +77,11 @@ class Service:
         self._adopting = Pending()
         flow.start(self._take_over(bundle, estate)).then(self._on_adopted)
 
+    def entrust(self) -> None:
+        """To a keeper that has nothing of ours yet."""
+        if self._init is not None and self._adopting is None:
+            self._init.entrust()
+
     def attach(self, send: Send) -> None:
         """Answers and events go to ``send`` from now on; the newest link is the daemon's."""
         self._send = send
@@ -132,6 +138,7 @@ class Service:
         if self._init is not None and self._init.state != "new":
             raise FailedPrecondition("the shim has a task already")
         _record(request)
+        point("shim: intent written")
         self._init = Init(self._host, request)
         return self._init.create()
 

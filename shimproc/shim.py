@@ -13,8 +13,10 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 from shimproc import linux, mounts
+from shimproc.crash import point
 from shimproc.journal import Journal
 from shimproc.keeper import ForkserverLine
 from shimproc.link import Link
@@ -47,8 +49,10 @@ class Shim:
         reaper = Reaper(loop)
         loop.on_signal(signal.SIGCHLD, reaper.sweep)
         journal = Journal(os.path.join(request.bundle, JOURNAL))  # noqa: PTH118 - pathlib costs the shim memory
-        line = ForkserverLine(loop, inherited.line, self._adopt, reaper.learn)
-        self._service = Service(loop, reaper, journal, line, loop.stop)
+        self._request = request
+        self._line = ForkserverLine(loop, self._adopt, reaper.learn)
+        self._line.connect(Link(loop, inherited.line, _unread, _nothing))
+        self._service = Service(loop, reaper, journal, self._line, loop.stop)
         self._link: Link | None = None
         self._listener = _listen()
         loop.watch(self._listener.fileno(), READ, self._on_connection)
@@ -60,6 +64,7 @@ class Shim:
     def run(self) -> None:
         """Serve until the task is deleted."""
         self._loop.run()
+        self._line.leave()
 
     def _on_connection(self, _: int) -> None:
         try:
@@ -71,18 +76,40 @@ class Shim:
             log.warning("uid %d was refused", uid)
             sock.close()
             return
-        self._adopt(sock)
+        link = Link(self._loop, sock, lambda frame, _fds: self._on_first(link, frame), _nothing)
+
+    def _on_first(self, link: Link, frame: dict[str, Any]) -> None:
+        """A daemon asks something; a new forkserver says that it is one."""
+        if "line" not in frame:
+            self._serve(link)
+            self._service.receive(frame)
+            return
+        self._line.connect(link)
+        self._line.introduce(self._request)
+        self._service.entrust()
 
     def _adopt(self, sock: socket.socket) -> None:
+        self._serve(Link(self._loop, sock, _unread, _nothing))
+
+    def _serve(self, link: Link) -> None:
         """The newest link is the daemon's: an older one belongs to a daemon that is gone."""
         if self._link is not None:
             self._link.close()
-        self._link = Link(self._loop, sock, lambda frame, _: self._service.receive(frame), self._on_close)
-        self._service.attach(self._link.send)
+        self._link = link
+        link.hand_over(lambda frame, _fds: self._service.receive(frame), self._on_close)
+        self._service.attach(link.send)
 
     def _on_close(self) -> None:
         self._link = None
         self._service.detach()
+
+
+def _unread(_frame: dict[str, Any], _fds: list[int]) -> None:
+    """Nothing has come yet: the link is handed over at once."""
+
+
+def _nothing() -> None:
+    """Somebody came, and went without a word."""
 
 
 def main(request: Fork, inherited: Inherited) -> None:
@@ -97,6 +124,7 @@ def main(request: Fork, inherited: Inherited) -> None:
     _adjust_oom(request.oom_score_adj)
     mounts.private_namespace()
     os.chdir(request.bundle)
+    point("shim: born")
     if request.debug:
         logging.basicConfig(filename=LOG, level=logging.DEBUG, force=True, format="%(asctime)s %(name)s %(message)s")
     Shim(request, inherited).run()

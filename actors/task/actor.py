@@ -33,6 +33,7 @@ from actors.task.states import Created, Creating, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result
 from shimproc import flow
+from shimproc.crash import point
 from shimproc.errors import NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
@@ -187,6 +188,7 @@ class TaskActor(TaskDeeds):
         if self._row.rm:
             if reply is not None and (changes := reply.kept(result)):
                 await self._tools.exchange.publish(changes=changes)
+                point("daemon: answer kept")
             await self._remove_all()
         return result
 

@@ -22,6 +22,7 @@ from actors.task.progress import Progress, Told
 from actors.task.states import Creating, Starting, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, view
+from shimproc.crash import point
 from shimproc.errors import NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
@@ -64,12 +65,14 @@ class TaskDeeds(LoopActor):
     async def _start(self) -> dict[str, int]:
         self._state = self._state.start()()
         try:
+            point("daemon: start sent")
             answer = await self._grip.ask(Start(), over=lambda: not isinstance(self._state, Starting))
         except ShimyardError as error:
             if self._life.shim is not None:
                 await self._progress.until(self._life.shim.last)
             self._state = self._state.unstarted()()
             raise named(error, self._container.spec) from None
+        point("daemon: started by the shim")
         await self._progress.until(answer.n)
         return {"pid": self._facts.pid}
 
@@ -97,6 +100,7 @@ class TaskDeeds(LoopActor):
             self._state = Stopped() if self._facts.exit.done else before
             self._show()
             raise
+        point("daemon: deleted by the shim")
         await self._progress.until(answer.n)
         await self._clear()
         return self._exit()
@@ -159,6 +163,7 @@ class TaskDeeds(LoopActor):
                 self._state = self._state.exited()()
                 self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason="start-failed"))
             case Exited():
+                point("daemon: exit durable")
                 self._state = self._state.exited()()
                 self._facts.end(self._row.id, event)
             case Deleted():

@@ -21,6 +21,7 @@ from actors.task.events import forgotten
 from actors.task.failures import named
 from actors.task.progress import Progress
 from actors.task.tools import Tools
+from shimproc.crash import point
 from shimproc.errors import ShimyardError, Unavailable
 from shimproc.loop import LoopLike
 from shimproc.messages import Create, Delete, Hello
@@ -55,8 +56,11 @@ class Life:
             mounted = bool(self._container.rootfs)
             await self._tools.disk.do(lambda: self._prepare(mounted=mounted))
             bundle_made = True
+            point("daemon: bundle made")
             self.shim = await self._launch()
+            point("daemon: shim forked")
             answer = await self._create(self.shim, progress)
+            point("daemon: created by the shim")
             await progress.until(answer.n)
         except BaseException:
             progress.mute()
@@ -68,7 +72,9 @@ class Life:
         self.ending = True
         if self.shim is not None:
             await self._end_shim(self.shim, loop)
+        point("daemon: shim ended")
         await self._tools.disk.do(self._bundle.remove)
+        point("daemon: bundle removed")
         self.removed = True
 
     def reconnect(self) -> ShimLink:

@@ -212,9 +212,10 @@ class ProcessIO:
         field = f"stdio.{stream}"
         kind, path = parse_uri(uri, field)
         reading, fifo = kept.pop(stream, None), kept.pop(f"{stream}.fifo", None)
-        if reading is None:
+        if reading is None:  # nobody kept it: what was captured before is still there
             if fifo is not None:
                 os.close(fifo)
+            self._add_capture(stream)
             return
         sinks: list[Sink] = []
         if fifo is not None:
@@ -255,11 +256,15 @@ class ProcessIO:
         """stderr goes where stdout goes, in the order of writing, as with a shell's ``2>&1``."""
         self._give(os.dup(self._child[1]))
 
+    def _add_capture(self, stream: str) -> list[Sink]:
+        if self._capture is None:
+            return []
+        path = os.path.join(self._capture.folder, f"captured.{stream}")  # noqa: PTH118 - pathlib costs the shim memory
+        self._captures[stream] = CaptureSink(self._capture.limit, path)
+        return [self._captures[stream]]
+
     def _add_output(self, stream: str, reading: int, sinks: list[Sink]) -> None:
-        if self._capture is not None:
-            path = os.path.join(self._capture.folder, f"captured.{stream}")  # noqa: PTH118 - pathlib costs the shim memory
-            self._captures[stream] = CaptureSink(self._capture.limit, path)
-            sinks.append(self._captures[stream])
+        sinks += self._add_capture(stream)
         self._outputs[stream] = Output(self._loop, reading, sinks)
 
     def _add_fifo(self, stream: str, anchor: int) -> FifoSink:

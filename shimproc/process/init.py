@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shimproc import mounts
+from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import Keeper
@@ -78,13 +79,17 @@ class Init:
         self._settled = Pending()
         try:
             mounts.mount_all(self._request.mounts, self._rootfs)
+            point("shim: rootfs mounted")
             logs = LogSettings(**self._request.log)
             self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._capture)
+            point("shim: stdio opened")
             self._backend = backend_of(self._request, self._host.reaper)
             with self._host.reaper.expecting():
                 self.pid = await self._backend.create(self._io.child)
                 self._host.reaper.watch(self.pid, hold=True).then(self._on_reaped)
-            self._io.entrust(self._host.keeper, self.pid, self._backend.keepsakes)
+            point("shim: init made")
+            self.entrust()
+            point("shim: descriptors entrusted")
         except BaseException:
             await self._undo_create()
             raise
@@ -94,8 +99,14 @@ class Init:
             self._settled.set(None)
         self._state = self._state.created()()
         self._host.emit(Created(at=time.time_ns(), pid=self.pid))
+        point("shim: created journaled")
         self._end_if_reaped()
         return {"pid": self.pid}
+
+    def entrust(self) -> None:
+        """Have kept what the next shim would need."""
+        if self._io is not None and self._backend is not None and self.pid:
+            self._io.entrust(self._host.keeper, self.pid, self._backend.keepsakes)
 
     async def adopt(self, events: Sequence[Message], estate: Estate) -> None:
         """Take over from a shim that was killed: what it had begun is ended or undone, what it had made goes on."""
@@ -150,6 +161,7 @@ class Init:
         assert self._backend is not None
         try:
             await self._backend.start()
+            point("shim: let go")
         except ShimyardError as error:
             self._state = self._state.unstarted()()
             status = _EXEC_STATUS.get(str(error.details.get("kind")))
@@ -160,6 +172,7 @@ class Init:
         else:
             self._state = self._state.started()()
             self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+            point("shim: started journaled")
             self._end_if_reaped()
         finally:
             self._settled.set(None)
@@ -187,8 +200,10 @@ class Init:
         self._state = (before.force_delete() if force else before.delete())()
         if before.name == self._state.name:
             return self._record()
+        point("shim: asked to delete")
         try:
             await self._remove()
+            point("shim: removed by the runtime")
         except BaseException:
             self._state = before if isinstance(before, New) else self._state.undeleted()()
             raise
@@ -196,6 +211,7 @@ class Init:
         self._host.emit(
             Deleted(at=time.time_ns(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
         )
+        point("shim: deleted journaled")
         return self._record()
 
     def close_stdin(self) -> dict[str, int]:
@@ -276,12 +292,15 @@ class Init:
         assert self._backend is not None
         assert self._io is not None
         self._state = self._state.exited()()
+        point("shim: init ended")
         self.status, self.exited_at = reaped.status, reaped.at
         self._backend.kill_leftovers()
         self._io.finish()
+        point("shim: output drained")
         captured = self._io.captured() or {}
         self._host.emit(
             Exited(at=reaped.at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
         )
+        point("shim: exit journaled")
         self._host.reaper.release(self.pid)  # the journal has it: it may go
         self._ended.set(None)

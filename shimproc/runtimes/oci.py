@@ -126,15 +126,16 @@ class OciRuntime:
             status = await run(self._reaper, Command(argv, stdin, stdout, stderr, _environment()))
         if status != 0:
             errors = tuple(_errors_in(_read(self._log, logged)))
-            if fds is not None and not errors:
-                await self._ask_what_ails()
-            raise explain(Failure(verb, " ".join(argv), status, errors, _read(self._stderr, written)[-_TOLD:]))
+            told = _read(self._stderr, written) if fds is None or errors else await self._ask_what_ails(written)
+            raise explain(Failure(verb, " ".join(argv), status, errors, told[-_TOLD:]))
 
-    async def _ask_what_ails(self) -> None:
+    async def _ask_what_ails(self, written: int) -> str:
         """Its stderr went to the container's, and its log is empty: it may not even be able to start, so let it say that."""
         with self._stdio(None) as (stdin, stdout, stderr), contextlib.suppress(ShimyardError):
             command = Command((self._options.command, "--version"), stdin, stdout, stderr, _environment())
-            await run(self._reaper, command)
+            if await run(self._reaper, command) == 0:
+                return ""
+        return _read(self._stderr, written)
 
     @contextlib.contextmanager
     def _stdio(self, fds: tuple[int, int, int] | None) -> Iterator[tuple[int, int, int]]:

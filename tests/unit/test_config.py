@@ -12,9 +12,10 @@ from actors import locations
 from actors.config import KEYS, Config, Key, load, sample
 from shimproc.errors import InvalidArgument
 
-NO_ENVIRON: Mapping[str, str] = {"XDG_CONFIG_HOME": "/nonexistent"}
-ANOTHER: Mapping[type, Any] = {str: "another", bool: True, int: 65536, list: []}
-"""A value of each type that differs from the defaults, where that needs no more than a type."""
+NO_ENVIRON: Mapping[str, str] = {"SHIMYARD_CONFIG": os.devnull}
+"""Whatever file the machine has in the default place, it is not read."""
+ANOTHER: Mapping[type, Any] = {str: "another", bool: True, int: 65536, list: ["ipc:///run/another"]}
+"""A value of each type that differs from the defaults."""
 OF_WRONG_TYPE = {str: (5, True, ["a"]), bool: (0, 1, "true"), int: ("5", 1.5, True), list: ("a", 5)}
 
 
@@ -43,7 +44,7 @@ def toml(value: Any) -> str:
 
 
 def another(key: Key) -> Any:
-    named = {"log.level": "debug", "log.format": "json", "no_shim": True}
+    named = {"log.level": "debug", "log.format": "json", "api.allowed_uids": [1000]}
     return named.get(key.name, ANOTHER[key.type])
 
 
@@ -96,11 +97,13 @@ def test_the_file_is_the_one_named_else_the_environments(tmp_path: Path) -> None
     assert load({}, other, environ)["runtime"] == "crun"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root's default file is the machine's own")
-def test_the_default_file_is_read_if_it_exists(tmp_path: Path) -> None:
+def test_the_default_file_is_read_if_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)  # root's is in /etc
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert load({}, None, environ)["runtime"] == ""
     (tmp_path / "shimyard").mkdir()
     written(tmp_path / "shimyard", 'runtime = "runc"')
-    assert load({}, None, {"XDG_CONFIG_HOME": str(tmp_path)})["runtime"] == "runc"
+    assert load({}, None, environ)["runtime"] == "runc"
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
@@ -133,9 +136,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_named(tmp_path: Path, text: s
     assert refused(tmp_path, text) == said
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(key.name, value) for key in KEYS for value in OF_WRONG_TYPE[key.type]]
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "value"), [(key.name, value) for key in KEYS for value in OF_WRONG_TYPE[key.type]])
 def test_a_value_of_the_wrong_type_is_refused_by_its_key(tmp_path: Path, name: str, value: Any) -> None:
     assert refused(tmp_path, f"{name} = {toml(value)}").startswith(f"{name}: expected ")
     with pytest.raises(InvalidArgument, match=rf"^the command line: {name}: expected "):
@@ -197,9 +198,8 @@ def test_the_sample_with_every_key_uncommented_has_every_default(tmp_path: Path)
     assert named | {name for name, value in tables.items() if not isinstance(value, dict)} == {key.name for key in KEYS}
 
 
-def test_the_sample_says_what_every_key_is_for() -> None:
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_the_sample_says_above_every_key_what_it_is_for(key: Key) -> None:
     lines = sample().splitlines()
-    for key in KEYS:
-        place = next(number for number, line in enumerate(lines) if line.startswith(f"#{key.name.rpartition('.')[2]} = "))
-        assert any(f"# {known.doc}" == lines[place - 1] for known in KEYS)
-        assert f"# {key.doc}" in lines
+    below = lines[lines.index(f"# {key.doc}") + 1]
+    assert below.startswith(f"#{key.name.rpartition('.')[2]} = ")

@@ -15,14 +15,14 @@ import pytest
 from tests.support.sources import CHECKOUT, PACKAGES, imports, sources
 
 SHIM_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("words", ("errors", "messages", "wire", "flow", "machine")),
+    ("words", ("crash", "errors", "messages", "wire", "flow", "machine")),
     ("the system's calls and the loop", ("linux", "loop")),
     ("one outside thing each", ("link", "keeper", "journal", "reaper", "mounts", "cgroups", "spawn", "io")),
     ("runtimes", ("runtimes",)),
     ("processes", ("process",)),
     ("the service", ("service",)),
     ("the shim", ("shim",)),
-    ("the forkserver", ("forkserver",)),
+    ("the forkserver", ("ward", "forkserver")),
 )
 DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
