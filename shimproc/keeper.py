@@ -41,6 +41,7 @@ class ForkserverLine:
         self._on_exited = on_exited
         self._dropped: list[str] = []
         self._link: Link | None = None
+        self._introduced = False
 
     def connect(self, link: Link) -> None:
         """The forkserver is at the other end of this one."""
@@ -49,11 +50,13 @@ class ForkserverLine:
 
     def introduce(self, request: Fork) -> None:
         """To a forkserver that has not forked us: how the next shim is to be made."""
+        self._introduced = True
         self._send({"ward": request.to_map()})
 
     def leave(self) -> None:
-        """The task is gone, and this shim with it: nobody is to follow."""
-        self._send({"leave": True})
+        """The task is gone, and this shim with it: nobody is to follow. Its own parent sees that by its exit status."""
+        if self._introduced:
+            self._send({"leave": True})
 
     def keep(self, pid: int, fds: Mapping[str, int]) -> None:
         """One message for all of them."""

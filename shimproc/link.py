@@ -46,6 +46,7 @@ class Link:
         self._reader = FrameReader()
         self._waiting: deque[tuple[memoryview, Sequence[int]]] = deque()
         self._backlog = 0
+        self._blocked = False
         self.closed = False
         sock.setblocking(False)
         loop.watch(sock.fileno(), READ, self._on_ready)
@@ -133,12 +134,15 @@ class Link:
                 else:
                     self._waiting[0] = (data[sent:], ())
         except (BlockingIOError, InterruptedError):
+            self._blocked = True
             self._loop.watch(self._socket.fileno(), READ | WRITE, self._on_ready)
             return
         except OSError:
             self._loop.call_soon(self._broken)
             return
-        self._loop.watch(self._socket.fileno(), READ, self._on_ready)
+        if self._blocked:
+            self._blocked = False
+            self._loop.watch(self._socket.fileno(), READ, self._on_ready)
 
 
 def _receive_with_fds(sock: socket.socket) -> tuple[bytes, list[int]]:

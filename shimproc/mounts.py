@@ -7,6 +7,7 @@ lowerdir, nor on the lowerdir's file system where that is the whole of ``/``.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -16,6 +17,8 @@ from typing import Any, Final
 
 from shimproc import linux
 from shimproc.errors import FailedPrecondition, InvalidArgument, PermissionDenied, ShimyardError
+
+codecs.lookup("unicode_escape")  # imports it now, in the forkserver, and not in every shim
 
 UPPER: Final = "x-shimyard.upper="
 _ATIME: Final = linux.MS_NOATIME | linux.MS_RELATIME | linux.MS_STRICTATIME

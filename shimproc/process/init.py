@@ -239,7 +239,11 @@ class Init:
         if self._io is not None:
             await self._flushed(self._io)
             self._io.abandon()
-        mounts.unmount_all(self._rootfs)
+        self._unmount()
+
+    def _unmount(self) -> None:
+        if self._request.mounts:
+            mounts.unmount_all(self._rootfs)
 
     def _slay(self) -> None:
         try:
@@ -261,7 +265,7 @@ class Init:
                 log.warning("undo of create: %s", error)
         if self._io is not None:
             self._io.abandon()
-        mounts.unmount_all(self._rootfs)
+        self._unmount()
         self._state = New()
 
     def _start_failed(self, status: int) -> None:
