@@ -1,7 +1,7 @@
 """The spec that a command gets when nobody writes one: what container engines give, tightened.
 
-Of its own: the usual namespaces, Podman's default capabilities, no new privileges, masked and read-only kernel files. For
-the runtime ``process`` there is nothing to isolate: its spec is the command on the host's files.
+Of its own: the usual namespaces, Podman's default capabilities, no new privileges, masked and read-only kernel files, and the
+host's seccomp profile. For the runtime ``process`` there is nothing to isolate: its spec is the command on the host's files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from actors.records import Mount
+from actors.seccomp import host_profile
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOSTNAME: Final = "shimyard"
@@ -47,6 +48,13 @@ def default_spec(args: Sequence[str], *, host: bool = False) -> dict[str, Any]:
     if host:
         del process["user"], process["noNewPrivileges"]  # whom the daemon runs as, with what it may
         return {"ociVersion": _OCI_VERSION, "process": process, "root": {"path": "/"}}
+    linux: dict[str, Any] = {
+        "namespaces": [{"type": kind} for kind in _NAMESPACES],
+        "maskedPaths": list(_MASKED),
+        "readonlyPaths": list(_READ_ONLY),
+    }
+    if (profile := host_profile(_CAPABILITIES)) is not None:
+        linux["seccomp"] = profile
     process["capabilities"] = {kind: list(_CAPABILITIES) for kind in ("bounding", "effective", "permitted")}
     return {
         "ociVersion": _OCI_VERSION,
@@ -54,11 +62,7 @@ def default_spec(args: Sequence[str], *, host: bool = False) -> dict[str, Any]:
         "root": {"path": "rootfs"},
         "hostname": HOSTNAME,
         "mounts": _mounts(),
-        "linux": {
-            "namespaces": [{"type": kind} for kind in _NAMESPACES],
-            "maskedPaths": list(_MASKED),
-            "readonlyPaths": list(_READ_ONLY),
-        },
+        "linux": linux,
     }
 
 

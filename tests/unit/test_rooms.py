@@ -46,10 +46,10 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the roof", ("daemon",)),
 )
 CLIENT_MAY = ("shimproc.errors", "actors.identifiers", "actors.records", "actors.methods", "actors.shape")
-CLIENT_MAY_ALSO = ("actors.locations", "actors.specs")
+CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp")
 CLI_MAY = ("actors.client", "actors.config", "actors.specs", "actors.locations", "actors.records", "actors.methods")
 CLI_MAY_ALSO = ("shimproc.errors", "shimproc.runtimes.probe", "actors.identifiers", "actors.shape")
-OUTSIDE = ("client", "cli", "specs", "__main__")
+OUTSIDE = ("client", "cli", "specs", "seccomp", "__main__")
 """Not the daemon's rooms: what runs in its clients."""
 
 SOURCES = sources(*PACKAGES)
