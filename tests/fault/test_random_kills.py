@@ -105,7 +105,9 @@ class Killer:
         self._kill("shim-forkserver")
 
     def _kill(self, name: str) -> None:
-        found = [one.pid for one in proc.belonging_to(self._daemon.folder, MARK) if one.name.startswith(name)]
+        ours = proc.belonging_to(self._daemon.folder, MARK)
+        named = {one.pid: one for one in ours if one.name.startswith(name)}
+        found = [pid for pid, one in named.items() if one.parent not in named]  # a runtime bears its shim's name at first
         if found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.dice.choice(found), signal.SIGKILL)
