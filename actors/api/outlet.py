@@ -54,15 +54,18 @@ class Outlet:
     def send(self, peer: Peer, body: bytes) -> None:
         """Send one body, in order."""
         if peer.backlog or not self._try(peer, body):
-            if peer.identity not in self._peers:
-                return  # it has just been found to be gone
-            if not peer.queue(body):
-                log.warning("a client does not read: what waited for it is dropped, its streams end")
-                self.drop(peer)
-                return
-            self._slow.add(peer.identity)
-            self._retry_later()
-        self._after()
+            self._keep(peer, body)
+        self._after()  # in any case: a send that fails may have taken in the descriptor's signal, too
+
+    def _keep(self, peer: Peer, body: bytes) -> None:
+        if peer.identity not in self._peers:
+            return  # it has just been found to be gone
+        if not peer.queue(body):
+            log.warning("a client does not read: what waited for it is dropped, its streams end")
+            self.drop(peer)
+            return
+        self._slow.add(peer.identity)
+        self._retry_later()
 
     def drop(self, peer: Peer) -> None:
         """The client is gone: its streams end, what waits for it is of no use."""

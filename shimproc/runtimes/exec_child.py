@@ -43,6 +43,7 @@ def become(spec: Mapping[str, Any], held: Held) -> NoReturn:
     """In the child. Never returns."""
     field = "stdio"
     try:
+        linux.set_name("held")  # it is no shim, whatever its name was
         os.setsid()
         _default_signals()
         _take_stdio(held)
