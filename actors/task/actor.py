@@ -124,13 +124,7 @@ class TaskActor(TaskDeeds):
 
     async def _run(self, call: Call) -> Any:
         """Container, create and start in one; a failure leaves nothing at all."""
-        try:
-            await self._make()
-            await self._start()
-        except BaseException:
-            self._row = dataclasses.replace(self._row, rm=True)
-            await self._remove_all()
-            raise
+        await self._start_run(self._make())
         return await self._finish_run(call.reply)
 
     async def _start_called(self, _: Call) -> Any:
@@ -154,11 +148,7 @@ class TaskActor(TaskDeeds):
     async def _delete_called(self, call: Call) -> Exit:
         if call.params.force:
             await self._made
-        self._deleting = call.reply
-        try:
-            return await self._delete(force=call.params.force)
-        finally:
-            self._deleting = None
+        return await self._delete(force=call.params.force, reply=call.reply)
 
     async def _close_io_called(self, _: Call) -> Any:
         self._state.close_io()
@@ -175,6 +165,17 @@ class TaskActor(TaskDeeds):
         return {name: answer.result[name] for name in ("pid", "version", "started_at", "adopted")}
 
     # -- runs
+
+    async def _start_run(self, making: Coroutine[Any, Any, None] | None = None) -> None:
+        """A failure leaves neither task nor container."""
+        try:
+            if making is not None:
+                await making
+            await self._start()
+        except BaseException:
+            self._row = dataclasses.replace(self._row, rm=True)
+            await self._remove_all()
+            raise
 
     async def _finish_run(self, reply: Reply | None) -> Any:
         """From its start on. The answer is kept before the task, which it is about, is removed."""
@@ -195,14 +196,16 @@ class TaskActor(TaskDeeds):
     async def _resume_run(self, reply: Reply | None) -> Any:
         """A run that a former daemon had begun: it goes on where that was killed."""
         if isinstance(self._state, Created):
-            await self._start()
+            await self._start_run()
         return await self._finish_run(reply)
 
     # -- after a restart of the daemon
 
     async def _restore(self, unanswered: Sequence[tuple[str, Unanswered]]) -> None:
         self._made.set(None)
+        self._deleting = next((reply for method, reply in unanswered if method == "tasks.delete"), None)
         await self._grip.recover(self._row.shim_pid)
+        self._deleting = None
         if self._facts.shim == "lost" and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
             self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
             self._facts.shim = "lost"
@@ -210,10 +213,10 @@ class TaskActor(TaskDeeds):
         self._show()
         if self._facts.deleted:
             await self._clear()
-        begun = dict(unanswered)
-        run = begun.pop("tasks.run", None)
-        for method, reply in begun.items():
-            self._answer_late(method, reply)
+        run = next((reply for method, reply in unanswered if method == "tasks.run"), None)
+        for method, reply in unanswered:
+            if reply is not run:
+                self._answer_late(method, reply)
         if run is not None or (self._row.extra.get("run") and isinstance(self._state, Created)):
             flow.start(self._resume_run(run)).then(lambda outcome: _reply_late(run, outcome))
         elif self._row.rm and not self._facts.deleted:

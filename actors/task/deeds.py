@@ -90,9 +90,11 @@ class TaskDeeds(LoopActor):
         insist.cancel()
         return ended
 
-    async def _delete(self, *, force: bool) -> Exit:
+    async def _delete(self, *, force: bool, reply: Reply | None = None) -> Exit:
+        """``reply``: is kept with the delete's own commit."""
         before = self._state
         self._state = (before.force_delete() if force else before.delete())()
+        self._deleting = reply
         self._show()
         try:
             answer = await self._grip.ask(Delete(force=force))
