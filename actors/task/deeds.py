@@ -148,7 +148,8 @@ class TaskDeeds(LoopActor):
         self._row = advanced(self._row, event, self._life.shim.pid if self._life.shim else 0)
         events, changes = told(self._row, self._container, n, event)
         if isinstance(event, Deleted) and self._deleting is not None:
-            changes += self._deleting.kept(self._exit())
+            reason = (self._row.exited or {}).get("reason")  # by the row: its exit may be told in the same commit
+            changes += self._deleting.kept(Exit(self._row.id, event.pid, event.status, event.exited_at, reason))
         return events, changes
 
     def _apply(self, n: int, event: Message) -> None:
