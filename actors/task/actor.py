@@ -29,7 +29,7 @@ from actors.spec import parse_signal
 from actors.store.tasks import TaskRow
 from actors.task.deeds import TaskDeeds
 from actors.task.events import CREATED, RUNNING, STOPPED
-from actors.task.states import Created, Creating, Running, Stopped, TaskState
+from actors.task.states import Created, Creating, Deleting, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result
 from shimproc import flow
@@ -217,6 +217,8 @@ class TaskActor(TaskDeeds):
         for method, reply in unanswered:
             if reply is not run:
                 self._answer_late(method, reply)
+        if self._grip.is_deleting and not isinstance(self._state, Deleting):
+            flow.spawn(self._delete(force=True), f"the rest of the removal of {self._row.id}")
         if run is not None or (self._row.extra.get("run") and isinstance(self._state, Created)):
             flow.start(self._resume_run(run)).then(lambda outcome: _reply_late(run, outcome))
         elif self._row.rm and not self._facts.deleted:
@@ -230,6 +232,8 @@ class TaskActor(TaskDeeds):
             reply.ok(self._view())
         elif method == "tasks.delete" and self._facts.deleted:
             reply.ok(self._exit())
+        elif method == "tasks.delete" and self._grip.is_deleting and not isinstance(self._state, Deleting):
+            flow.start(self._delete(force=True, reply=reply)).then(lambda outcome: _reply_late(reply, outcome))
         elif method == "tasks.kill" and self._facts.exit.done:
             reply.ok({})
         else:

@@ -17,7 +17,7 @@ from actors.exchange import ExchangeClient
 from actors.messages import Adopt
 from actors.shimlink import Answer, ShimLink
 from actors.store.tasks import PutTask, TaskRow
-from actors.task.events import shim_adopted, shim_lost
+from actors.task.events import DELETED, shim_adopted, shim_lost
 from actors.task.life import Life
 from actors.task.progress import Progress
 from shimproc import flow
@@ -54,8 +54,14 @@ class Grip:
         self._show = show
         self._state = "alive"
         self._pid = 0
+        self.heard = ""
         self.settled: Pending[None] = Pending()
         self.settled.set(None)
+
+    @property
+    def is_deleting(self) -> bool:
+        """Is the shim at a delete that a former daemon had asked for?"""
+        return self.heard == "deleting"
 
     def hold(self, shim_pid: int) -> None:
         """The task is made, by this shim."""
@@ -122,6 +128,7 @@ class Grip:
         """What a shim has to tell that is not known yet."""
         answer = await shim.call(Hello(self._progress.durable))
         await self._progress.until(answer.n)
+        self.heard = str(answer.result["state"])
         self._set("alive", shim.pid)
 
     async def _adopt(self, dead_pid: int) -> None:
@@ -137,7 +144,8 @@ class Grip:
             self._progress.loop.call_later(RETRY_SECONDS, lambda: post(self._owner, Adopt()))
         else:
             row = self._set("alive", self._pid)
-            await self._exchange.publish(shim_adopted(row, dead_pid), changes=(PutTask(row),))
+            if row.phase != DELETED:  # it had deleted the task before it died: the row is gone, and shall not come back
+                await self._exchange.publish(shim_adopted(row, dead_pid), changes=(PutTask(row),))
 
     def _set(self, state: str, pid: int) -> TaskRow:
         self._state, self._pid = state, pid

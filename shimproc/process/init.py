@@ -64,6 +64,7 @@ class Init:
         self._settled: Pending[None] = Pending()
         self._settled.set(None)
         self._capture = None if request.capture is None else Capture(request.capture, request.bundle)
+        self._deletion: Pending[None] | None = None
         self.pid = 0
         self.status: int | None = None
         self.exited_at = 0
@@ -196,10 +197,20 @@ class Init:
         """Kill if need be, and remove all that the runtime and we keep; the exit is told before."""
         if force:
             await self._settled
+        if self._deletion is not None:  # asked by a daemon that was killed meanwhile
+            await self._deletion
         before = self._state
         self._state = (before.force_delete() if force else before.delete())()
         if before.name == self._state.name:
             return self._record()
+        deletion = self._deletion = Pending()
+        try:
+            await self._finish_delete(before)
+        finally:
+            deletion.set(None)
+        return self._record()
+
+    async def _finish_delete(self, before: InitState) -> None:
         point("shim: asked to delete")
         try:
             await self._remove()
@@ -212,7 +223,6 @@ class Init:
             Deleted(at=time.time_ns(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
         )
         point("shim: deleted journaled")
-        return self._record()
 
     def close_stdin(self) -> dict[str, int]:
         """Close our end of init's stdin."""
