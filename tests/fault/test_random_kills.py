@@ -1,4 +1,7 @@
-"""Daemon, shims and forkserver are killed at random while clients run tasks: no status, no event and no line is lost.
+"""Daemon and shims are killed at random while clients run tasks: no status and no event is lost, and no line of output.
+
+But for this, which README.md owns up to: what a shim had read and not yet written dies with it. So where shims are killed a
+line may be missing; none may come twice, none out of order.
 
 A failing seed is run again with ``SHIMYARD_SEED=n``; ``SHIMYARD_CHAOS_SECONDS`` makes it longer.
 """
@@ -39,6 +42,7 @@ class Worker:
     number: int
     runtimes: list[str]
     until: float
+    exact: bool
     done: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -55,7 +59,9 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - it is told with its task
                     self.wrong.append(f"{name} on {runtime}: {error!r}")
                     continue
-                if got != (status, "".join(f"line {n}\n" for n in range(lines))):
+                expected = [f"line {n}" for n in range(lines)]
+                whole = got[1].splitlines() == expected if self.exact else _is_part(got[1].splitlines(), expected)
+                if got[0] != status or not whole:
                     told = f"status {got[0]} for {status}, {got[1].count(chr(10))} lines for {lines}"
                     self.wrong.append(f"{name} on {runtime} by {way.__name__}: {told}")
 
@@ -75,6 +81,12 @@ class Worker:
         assert client.tasks.delete(name) == ended
         client.containers.delete(name)
         return ended.exit_status, text
+
+
+def _is_part(lines: list[str], expected: list[str]) -> bool:
+    """Are these of the expected ones, in their order, each once?"""
+    left = iter(expected)
+    return all(line in left for line in lines)
 
 
 def _script(lines: int, status: int) -> str:
@@ -151,7 +163,7 @@ def test_nothing_is_lost_whoever_is_killed(chaos: Daemon, kinds: list[str]) -> N
     deeds: list[Callable[[], None]] = [getattr(killer, kind) for kind in kinds]
     until = time.monotonic() + SECONDS
     runtimes = [need(name) for name in ("crun", "runc", "process")]
-    workers = [Worker(chaos, number, runtimes, until) for number in range(CLIENTS)]
+    workers = [Worker(chaos, number, runtimes, until, "shim" not in kinds) for number in range(CLIENTS)]
     threads = [threading.Thread(target=worker) for worker in workers]
     for thread in threads:
         thread.start()
