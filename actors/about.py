@@ -6,19 +6,18 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from actors.dispatch import LoopActor
 from actors.exchange import Bounds
 from actors.messages import Call
 from actors.registry import Registry
+from actors.release import NAME, VERSION
 from actors.runtimes import Runtimes
 from shimproc import flow
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 
-NAME = "shimyard"
 API_VERSIONS = [1]
 
 
@@ -45,7 +44,7 @@ class AboutActor(LoopActor):
         runtimes = await self._runtimes
         return {
             "name": NAME,
-            "version": version(NAME),
+            "version": VERSION,
             "api": API_VERSIONS,
             "pid": os.getpid(),
             "runtimes": runtimes.told(),

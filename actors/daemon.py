@@ -12,14 +12,13 @@ import logging
 import os
 import signal
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import pykka
 import zmq
 
 from actors import folders, locations, restore
-from actors.about import NAME, AboutActor
+from actors.about import AboutActor
 from actors.api.frontend import Access, FrontEnd, check_peer_address
 from actors.api.keys import Keys
 from actors.api.watch import Watcher
@@ -35,6 +34,7 @@ from actors.logs import LogsActor
 from actors.monitor import MonitorActor
 from actors.notify import notify
 from actors.registry import Registry
+from actors.release import NAME, VERSION
 from actors.runtime import Parts, RuntimeActor
 from actors.runtimes import Runtimes
 from actors.sockets import bind_ipc
@@ -85,7 +85,7 @@ class Daemon:
         self._loop = Loop()
         self._context: zmq.Context[Any] = zmq.Context()
         self._registry = Registry()
-        self._bounds = Bounds(daemon={"name": NAME, "version": version(NAME), "pid": os.getpid()})
+        self._bounds = Bounds(daemon={"name": NAME, "version": VERSION, "pid": os.getpid()})
         self._stops: list[pykka.ActorRef[Any]] = []
 
     def run(self) -> None:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from actors.cli.output import complain
 from actors.cli.parser import Parser, Verb, add_globals, did_you_mean
+from actors.release import NAME, VERSION
 from shimproc.errors import ShimyardError
 
 INTERRUPTED: Final = 130
@@ -78,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _execute(name: str, command: Command, arguments: Namespace) -> int:
     verb: Verb = importlib.import_module(f"actors.cli.{command.module}").VERBS[name]
     parser = Parser(prog=f"shimyard {name}", description=_sentence(command.help), misuse=command.misuse)
-    add_globals(parser)
     verb.configure(parser)
+    add_globals(parser)
     return verb.execute(parser.parse_args(arguments.rest, arguments))
 
 
@@ -99,6 +100,7 @@ def _top() -> Parser:
         epilog=f"commands:\n{commands}\n\n'shimyard COMMAND --help' tells more of each.",
         formatter_class=RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"{NAME} {VERSION}", help="show this command's version, and exit")
     add_globals(parser, first=True)
     parser.add_argument("verb", nargs="?", metavar="COMMAND")
     parser.add_argument("rest", nargs=REMAINDER, metavar="...")

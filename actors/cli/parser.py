@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_globals(parser: Parser, *, first: bool = False) -> None:
-    """``-n``, ``--json``, ``--state``, ``--address`` and keys; with ``first`` also their defaults, and ``--version``."""
+    """``-n``, ``--json``, ``--state``, ``--address`` and keys; with ``first`` also their defaults."""
     group = parser.add_argument_group("everywhere")
 
     def add(*names: str, default: Any, **more: Any) -> None:
@@ -61,8 +61,8 @@ def add_actions(parser: Parser, actions: Iterable[tuple[str, str, Verb]]) -> Non
     choices = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
     for name, text, verb in actions:
         action = choices.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        add_globals(action)
         verb.configure(action)
+        add_globals(action)
         action.set_defaults(execute_action=verb.execute)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from importlib.metadata import version
 from typing import Any
 
 from actors.cli.connection import about, address_of, connect
 from actors.cli.output import show_json
 from actors.cli.parser import Parser, Verb
+from actors.release import NAME, VERSION
 from shimproc.errors import Unavailable
 
 _SECONDS = 5.0
@@ -19,7 +19,6 @@ def _configure(_: Parser) -> None:
 
 
 def _version(arguments: Namespace) -> int:
-    own = version("shimyard")
     daemon: Any = None
     try:
         with connect(arguments, timeout=_SECONDS) as client:
@@ -27,9 +26,9 @@ def _version(arguments: Namespace) -> int:
     except Unavailable:  # no daemon is no failure
         pass
     if arguments.json:
-        show_json({"version": own, "daemon": daemon})
+        show_json({"version": VERSION, "daemon": daemon})
         return 0
-    print(f"shimyard {own}")
+    print(f"{NAME} {VERSION}")
     if daemon is None:
         print(f"no daemon at {address_of(arguments)}")
     else:

@@ -28,7 +28,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "words, and the actor type",
         (
-            *("identifiers", "records", "methods", "params", "messages", "dispatch"),
+            *("release", "identifiers", "records", "methods", "params", "messages", "dispatch"),
             *("shape", "filters", "patterns", "spec", "locations", "config", "diagnostics"),
         ),
     ),
@@ -48,7 +48,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
 CLIENT_MAY = ("shimproc.errors", "actors.identifiers", "actors.records", "actors.methods", "actors.shape")
 CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp")
 CLI_MAY = ("actors.client", "actors.config", "actors.specs", "actors.locations", "actors.records", "actors.methods")
-CLI_MAY_ALSO = ("shimproc.errors", "shimproc.runtimes.probe", "actors.identifiers", "actors.shape")
+CLI_MAY_ALSO = ("actors.release", "shimproc.errors", "shimproc.runtimes.probe", "actors.identifiers", "actors.shape")
 OUTSIDE = ("client", "cli", "specs", "seccomp", "__main__")
 """Not the daemon's rooms: what runs in its clients."""
 
