@@ -33,10 +33,10 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
     check_labels(params.labels)
     _check_runtime(params.runtime.name)
     if params.timeout is not None:
-        _check_seconds(params.timeout, "timeout", above_zero=True)
+        check_seconds(params.timeout, "timeout", above_zero=True)
     if params.stop is not None:
         parse_signal(params.stop.signal, "stop.signal")
-        _check_seconds(params.stop.grace, "stop.grace")
+        check_seconds(params.stop.grace, "stop.grace")
     if params.restart is not None and params.restart.policy not in POLICIES:
         raise InvalidArgument(f"restart.policy: {params.restart.policy!r} is none of {', '.join(POLICIES)}")
     capture = getattr(params, "capture", None)
@@ -168,6 +168,7 @@ def _check_runtime(name: str) -> None:
         raise InvalidArgument(f"runtime.name: {name!r} is none of crun, runc, process, nor an absolute path")
 
 
-def _check_seconds(value: float, field: str, *, above_zero: bool = False) -> None:
+def check_seconds(value: float, field: str, *, above_zero: bool = False) -> None:
+    """A finite span that is not negative; ``InvalidArgument`` names the field."""
     if not math.isfinite(value) or value < 0 or (above_zero and value == 0):
         raise InvalidArgument(f"{field}: expected seconds{' above 0' if above_zero else ', 0 or more'}, got {value}")

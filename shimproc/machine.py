@@ -19,10 +19,11 @@ class State:
     name: ClassVar[str]
     noun: ClassVar[str] = "task"
 
-    def refuse(self, verb: str) -> NoReturn:
-        """``FailedPrecondition`` that says request and state."""
+    def refuse(self, verb: str, remedy: str = "") -> NoReturn:
+        """``FailedPrecondition`` that says request and state, and what would help."""
         article = "an" if self.name[0] in "aeiou" else "a"
-        raise FailedPrecondition(f"cannot {verb} {article} {self.name} {self.noun}", {"state": self.name, "request": verb})
+        what = f"cannot {verb} {article} {self.name} {self.noun}" + (f"; {remedy}" if remedy else "")
+        raise FailedPrecondition(what, {"state": self.name, "request": verb})
 
     def over(self) -> NoReturn:
         """``NotFound``: there is no process any more."""

@@ -25,7 +25,7 @@ from actors.messages import (
     Undo,
 )
 from actors.records import Container, Exit, Stop, Task
-from actors.spec import parse_signal
+from actors.spec import check_seconds, parse_signal
 from actors.store.tasks import TaskRow
 from actors.task.deeds import TaskDeeds
 from actors.task.events import CREATED, RUNNING, STOPPED
@@ -143,6 +143,7 @@ class TaskActor(TaskDeeds):
         settings = self._stop_settings()
         signal = settings.signal if call.params.signal is None else call.params.signal
         grace = settings.grace if call.params.grace is None else call.params.grace
+        check_seconds(grace, "grace")
         return await self._end(Stop(parse_signal(signal, "signal"), grace), None)
 
     async def _delete_called(self, call: Call) -> Exit:

@@ -68,6 +68,9 @@ class Alive(TaskState):
     def pids(self) -> type[TaskState]:
         return type(self)
 
+    def delete(self) -> type[TaskState]:
+        self.refuse("delete", "stop it first, or delete it with force")
+
     def force_delete(self) -> type[TaskState]:
         return Deleting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,6 +160,15 @@ def test_stop_insists_with_sigkill_after_the_grace(scene: Scene, fifo: Callable[
     scene.run(params)
     out.read_until(b"ready\n")
     assert scene.api.call("tasks.stop", id=params["id"], grace=0.2)["exit_status"] == 137
+
+
+@pytest.mark.parametrize("grace", [-1, -0.5, math.nan, math.inf])
+def test_a_grace_that_is_no_time_is_refused_and_the_task_runs_on(plain_scene: Scene, grace: float) -> None:
+    params = plain_scene.sleeper()
+    plain_scene.run(params)
+    error = plain_scene.api.refused("invalid_argument", "tasks.stop", id=params["id"], grace=grace)
+    assert "grace" in error.message
+    assert plain_scene.get(params["id"])["status"] == "running"
 
 
 def test_a_task_is_stopped_at_its_timeout_and_the_exit_says_so(scene: Scene) -> None:

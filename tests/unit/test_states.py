@@ -33,6 +33,11 @@ def test_a_refusal_names_request_and_state() -> None:
         task_states.Running().start()
 
 
+def test_a_refused_delete_says_what_would_help() -> None:
+    with pytest.raises(FailedPrecondition, match="cannot delete a running task; stop it first, or delete it with force"):
+        task_states.Running().delete()
+
+
 def test_a_kill_after_the_exit_is_not_found() -> None:
     with pytest.raises(NotFound, match="already exited"):
         task_states.Stopped().kill()
