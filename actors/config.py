@@ -53,6 +53,8 @@ KEYS: Final = (
 )
 _CHOICES: Final = {"log.level": ("debug", "info", "warning", "error"), "log.format": ("text", "json")}
 _KINDS: Final = {str: "text", int: "an integer", bool: "true or false", list: "a list"}
+_MANY: Final = {str: "texts", int: "integers"}
+_RUNTIMES: Final = ("crun", "runc", "process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +132,21 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         raise InvalidArgument(f"config file {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"config file {path}: {error}") from error
+    where = f"config file {path}"
     tables = {key.name.partition(".")[0] for key in KEYS if "." in key.name}
     values: dict[str, Any] = {}
     for name, value in document.items():
-        if name in tables and isinstance(value, Mapping):
-            values |= {f"{name}.{inner}": item for inner, item in value.items()}
-        else:
+        if not isinstance(value, Mapping):
+            if name in tables:
+                raise InvalidArgument(f"{where}: {name}: expected a table, [{name}], got {value!r}")
             values[name] = value
-    return {name: _checked(name, value, f"config file {path}") for name, value in values.items()}
+        elif name in tables:
+            values |= {f"{name}.{inner}": item for inner, item in value.items()}
+        elif name in {key.name for key in KEYS}:
+            raise InvalidArgument(f"{where}: {name}: it is a key, not a table; write {name} = ...")
+        else:
+            raise InvalidArgument(f"{where}: unknown table [{name}]{nearest(name, tables)}")
+    return {name: _checked(name, value, where) for name, value in values.items()}
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
@@ -150,9 +159,11 @@ def _checked(name: str, value: Any, where: str) -> Any:
         kind = int if name == "api.allowed_uids" else str
         wrong = next((item for item in value if type(item) is not kind), None)
         if wrong is not None:
-            raise InvalidArgument(f"{where}: {name}: expected a list of {_KINDS[kind]}s, got {wrong!r} in it")
+            raise InvalidArgument(f"{where}: {name}: expected a list of {_MANY[kind]}, got {wrong!r} in it")
     if isinstance(value, int) and value < key.least:
         raise InvalidArgument(f"{where}: {name}: {value} is less than {key.least}")
     if name in _CHOICES and value not in _CHOICES[name]:
         raise InvalidArgument(f"{where}: {name}: {value!r} is none of {', '.join(_CHOICES[name])}")
+    if name == "runtime" and value and value not in _RUNTIMES and not str(value).startswith("/"):
+        raise InvalidArgument(f"{where}: {name}: {value!r} is none of {', '.join(_RUNTIMES)}, nor an absolute path")
     return value

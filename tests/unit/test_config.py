@@ -44,7 +44,7 @@ def toml(value: Any) -> str:
 
 
 def another(key: Key) -> Any:
-    named = {"log.level": "debug", "log.format": "json", "api.allowed_uids": [1000]}
+    named = {"runtime": "runc", "log.level": "debug", "log.format": "json", "api.allowed_uids": [1000]}
     return named.get(key.name, ANOTHER[key.type])
 
 
@@ -128,8 +128,11 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         ("api.max_mesage = 5000", "unknown key 'api.max_mesage' (did you mean api.max_message?)"),
         ("no-shim = true", "unknown key 'no-shim' (did you mean no_shim?)"),
         ("qqq = 1", "unknown key 'qqq'"),
-        ("[zzz]\na = 1", "unknown key 'zzz'"),
-        ("log = 5", "unknown key 'log'"),
+        ("[zzz]\na = 1", "unknown table [zzz]"),
+        ("[lgo]\nlevel = 'info'", "unknown table [lgo] (did you mean log?)"),
+        ("[event]", "unknown table [event] (did you mean events?)"),
+        ("log = 5", "log: expected a table, [log], got 5"),
+        ("[runtime]\nname = 'crun'", "runtime: it is a key, not a table; write runtime = ..."),
     ],
 )
 def test_an_unknown_key_is_refused_and_the_nearest_named(tmp_path: Path, text: str, said: str) -> None:
@@ -174,6 +177,8 @@ def test_a_number_below_the_least_that_makes_sense_is_refused(tmp_path: Path, ke
     [
         ('log.level = "loud"', "log.level: 'loud' is none of debug, info, warning, error"),
         ('log.format = "xml"', "log.format: 'xml' is none of text, json"),
+        ('runtime = "runk"', "runtime: 'runk' is none of crun, runc, process, nor an absolute path"),
+        ('api.allowed_uids = ["root"]', "api.allowed_uids: expected a list of integers, got 'root' in it"),
     ],
 )
 def test_a_word_that_is_no_choice_is_refused_with_the_choices(tmp_path: Path, text: str, said: str) -> None:
