@@ -46,7 +46,7 @@ from actors.store.idempotency import KeyRow, load_keys
 from actors.store.namespaces import load_namespaces
 from actors.store.tasks import TaskRow, load_tasks
 from actors.task.tools import LogLimits, Tools
-from shimproc.errors import FailedPrecondition
+from shimproc.errors import FailedPrecondition, ShimyardError
 from shimproc.flow import Pending, spawn
 from shimproc.loop import Loop
 from shimproc.reaper import Reaper
@@ -68,13 +68,23 @@ class Loaded:
 def main(config: Config) -> int:
     """Run a daemon in the foreground until SIGTERM or SIGINT; 0. ``ShimyardError`` if it cannot be started."""
     configure(config["log.level"], config["log.format"])
+    try:
+        _serve(config)
+    except ShimyardError as error:
+        if config["log.format"] == "text":
+            raise  # the command line tells people
+        log.critical("%s", error)
+        return 1
+    return 0
+
+
+def _serve(config: Config) -> None:
     folders.prepare(config.state, config.root)
     lock = folders.lock(config.state)
     try:
         Daemon(config).run()
     finally:
         os.close(lock)
-    return 0
 
 
 class Daemon:

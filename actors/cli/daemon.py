@@ -50,6 +50,7 @@ def _run(arguments: Namespace) -> int:
         "log.level": arguments.log_level,
         "log.format": arguments.log_format,
     }
+    arguments.json = arguments.json or arguments.log_format == "json"  # a config that is refused is a line of JSON, too
     return main(load(flags, arguments.config))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -143,6 +145,23 @@ def test_a_second_daemon_on_the_same_state_is_refused_and_the_first_serves_on(ow
     assert "--state" in own_daemon.log
     assert own_daemon.health()["status"] == "ok"
     assert own_daemon.connect().call("version")["pid"] == own_daemon.pid
+
+
+def test_as_json_every_line_of_the_log_is_an_object_also_a_refusal_to_start() -> None:
+    daemon = Daemon("--log-format", "json", "--log-level", "debug")
+    try:
+        daemon.start()
+        pid = daemon.pid
+        assert daemon.spawn().wait(STOP_SECONDS) == 1
+        daemon.raw.refused("not_found", "tasks.get", id="nobody")
+        os.kill(pid, signal.SIGUSR1)
+        assert daemon.stop() == 0
+        lines = [json.loads(line) for line in (daemon.folder / "log").read_text().splitlines()]
+    finally:
+        daemon.destroy()
+    assert any(line["level"] == "critical" and f"pid {pid}" in line["message"] for line in lines)
+    assert any(line["message"].startswith("serving ") for line in lines)
+    assert any("the stacks of all threads" in line["message"] for line in lines)
 
 
 def test_a_clean_stop_ends_daemon_and_forkserver_when_there_is_no_task() -> None:
