@@ -206,6 +206,8 @@ def _set_process(spec: dict[str, Any], arguments: Namespace, args: list[str], fi
     if given:
         merged = {entry.partition("=")[0]: entry for entry in (*(process.get("env") or ()), *given)}
         process["env"] = list(merged.values())
+    if process.get("terminal"):  # as `runc spec` writes it; but streams are passed on as they are
+        process["terminal"] = False
     if arguments.workdir:
         process["cwd"] = arguments.workdir
     if arguments.user:

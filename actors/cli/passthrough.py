@@ -12,6 +12,7 @@ another may take its place, so only the end of the run ends a reader.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import stat
@@ -27,6 +28,7 @@ from shimproc.errors import FailedPrecondition
 LIMIT: Final = 1 << 20
 _BLOCK: Final = 64 << 10
 _PATIENCE_MS: Final = 2000
+_LOOK_MS: Final = 200
 _PREFIX: Final = "shimyard-run-"
 _STREAMS: Final = ("stdin", "stdout", "stderr")
 
@@ -186,13 +188,29 @@ class Inflow:
         self._copier.start()
 
     def _copy(self) -> None:
-        with contextlib.suppress(OSError):  # EPIPE: the task has closed its stdin; EIO: a terminal that is another's now
+        with contextlib.suppress(OSError):  # EPIPE: the task has closed its stdin; EIO: the terminal is gone
             fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                while data := os.read(self._source, _BLOCK):
+                while data := self._read(fd):
                     write_all(fd, data)
             finally:
                 os.close(fd)
+
+    def _read(self, fd: int) -> bytes:
+        """What comes next. In the background the terminal's input is another's: wait until it is ours, as any command would.
+
+        (SIGTTIN, by which the kernel would make us wait, is blocked: a task that does not read is to run on.)
+        """
+        closed = select.poll()
+        closed.register(fd, 0)
+        while True:
+            try:
+                return os.read(self._source, _BLOCK)
+            except OSError as error:
+                if error.errno != errno.EIO or not _is_in_background(self._source):
+                    raise
+            if closed.poll(_LOOK_MS):  # nothing tells when a shell's fg has made us the foreground
+                return b""
 
 
 @contextlib.contextmanager
@@ -261,6 +279,14 @@ def _remove(folder: Path) -> None:
         for name in _STREAMS:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def _is_in_background(terminal: int) -> bool:
+    """Is it our controlling terminal, does another group of processes have it, and is there a shell that may give it back?"""
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp() and os.getsid(os.getppid()) == os.getsid(0)
+    except OSError:
+        return False
 
 
 def _is_null(fd: int) -> bool:

@@ -46,7 +46,7 @@ class Forwarder:
         self._signals = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
 
     def start(self) -> None:
-        """Block them in this thread and those that it starts, and forward. SIGTTIN, too: a read in the background fails then."""
+        """Block them in this thread and those that it starts, and forward. SIGTTIN, too: see ``passthrough.Inflow``."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {*self._signals, signal.SIGTTIN})
         threading.Thread(target=self._forward, name="signals", daemon=True).start()
 

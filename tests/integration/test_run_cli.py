@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from tests.support.daemon import MARK, Daemon, command
 from tests.support.scene import Scene
 
 SECONDS = 30
+END_OF_FILE = b"\x04"
 OWN_FAILURE, NOT_INVOKABLE, NOT_FOUND = 125, 126, 127
 
 
@@ -187,6 +190,43 @@ def test_a_container_sees_the_hosts_files_and_writes_only_its_own(cli: Cli, scen
     )
     assert done.stdout.startswith(b"/usr/written-by-a-test\n")
     assert not Path("/usr/written-by-a-test").exists()
+
+
+def test_in_the_background_of_a_terminal_it_waits_for_its_input_until_it_is_in_front(cli: Cli, scene: Scene) -> None:
+    words = [*cli.arguments("--", "/bin/sh", "-c", "echo ready; cat; echo ended")]
+    script = f"{shlex.join(words)} & read go; fg >/dev/null"
+    ours, theirs = os.openpty()
+    environment = scene.daemon.environment()
+    words = ["setsid", "--ctty", "--wait", "bash", "-mc", script]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as shell:
+        os.close(theirs)
+        with io.FileIO(ours, "r+") as terminal:
+            read_until(terminal, b"ready")
+            terminal.write(b"go\n")
+            terminal.write(b"typed\n")
+            terminal.write(END_OF_FILE)
+            seen = read_until(terminal, b"ended")
+            assert seen.count(b"typed") == 2, "echoed by the terminal, and by cat"
+            assert shell.wait(SECONDS) == 0
+
+
+def read_until(terminal: io.FileIO, wanted: bytes) -> bytes:
+    """All that is shown until then."""
+    seen = b""
+    while wanted not in seen:
+        ready, _, _ = select.select([terminal], [], [], SECONDS)
+        assert ready, f"only {seen!r}"
+        seen += terminal.read(4096) or b""
+    return seen
+
+
+def test_a_bundle_whose_spec_wants_a_terminal_runs_on_the_streams_there_are(cli: Cli, scene: Scene, tmp_path: Path) -> None:
+    spec = scene.params("/bin/echo", "hello")["spec"]
+    spec["process"]["terminal"] = True  # as `runc spec` has it
+    spec["root"] = {"path": "/" if scene.plain else scene.image.mounts[0]["source"]}
+    (tmp_path / "config.json").write_text(json.dumps(spec), encoding="utf-8")
+    done = cli.run("--bundle", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
 
 
 def test_a_reader_that_goes_away_ends_it(cli: Cli) -> None:
