@@ -6,7 +6,6 @@ one, for data of our own and for clients, ignores them. An error names the key b
 
 from __future__ import annotations
 
-import difflib
 import functools
 import types
 import typing
@@ -53,6 +52,8 @@ def dump(value: Any) -> Any:
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """A hint for a misspelt word: " (did you mean …?)", or nothing."""
+    import difflib  # noqa: PLC0415 - a command line that is right needs none
+
     close = difflib.get_close_matches(word, list(known), 1) if len(word) <= _LONGEST_KEY else None
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from argparse import REMAINDER, Namespace, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from actors.cli.output import complain
-from actors.cli.parser import Parser, Verb, add_globals, did_you_mean
+from actors.cli.parser import Parser, RawDescription, Verb, add_globals, did_you_mean
 from actors.release import NAME, VERSION
 from shimproc.errors import ShimyardError
 
@@ -98,12 +98,12 @@ def _top() -> Parser:
         usage="shimyard [options] COMMAND ...",
         description="Runs and supervises many isolated tasks on one Linux host, and never loses one.",
         epilog=f"commands:\n{commands}\n\n'shimyard COMMAND --help' tells more of each.",
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=RawDescription,
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {VERSION}", help="show this command's version, and exit")
     add_globals(parser, first=True)
-    parser.add_argument("verb", nargs="?", metavar="COMMAND")
-    parser.add_argument("rest", nargs=REMAINDER, metavar="...")
+    parser.add_argument("verb", nargs="?", help=SUPPRESS)
+    parser.add_argument("rest", nargs=REMAINDER, help=SUPPRESS)
     return parser
 
 

@@ -6,10 +6,11 @@ A verb's module has ``VERBS``: name -> ``Verb``. Options may stand before or aft
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
+
+_COLUMNS: Final = 80
 
 
 class Verb(NamedTuple):
@@ -17,6 +18,17 @@ class Verb(NamedTuple):
 
     configure: Callable[[Parser], None]
     execute: Callable[[argparse.Namespace], int]
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """As wide as the terminal. argparse makes one for each option that is added, and asks the heavy ``shutil`` for the width."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, **{"width": _columns() - 2, **kwargs})
+
+
+class RawDescription(HelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of description and epilog."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +40,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, misuse: int = 2, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+        super().__init__(allow_abbrev=False, **{"formatter_class": HelpFormatter, **kwargs})
         self._misuse = misuse
 
     def error(self, message: str) -> NoReturn:
@@ -79,5 +91,14 @@ def namespace_of(arguments: argparse.Namespace) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt word, or nothing."""
+    import difflib  # noqa: PLC0415 - for wrong usage only
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _columns() -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns or _COLUMNS)
+    except (OSError, ValueError):  # no terminal, or no number
+        return _COLUMNS

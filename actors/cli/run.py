@@ -14,7 +14,6 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from actors.cli.autostart import start_daemon
 from actors.cli.connection import about, address_of, dial, is_served
 from actors.cli.options import add_options, container
 from actors.cli.output import complain, say, show_json
@@ -53,6 +52,8 @@ def execute(arguments: Namespace) -> int:
     address = address_of(arguments)
     try:
         if not arguments.address and not is_served(address):
+            from actors.cli.autostart import start_daemon  # noqa: PLC0415 - mostly there is one
+
             start_daemon(arguments)
         with dial(arguments) as client:
             params = container(arguments, arguments.runtime or default_runtime(client))

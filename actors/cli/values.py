@@ -12,7 +12,6 @@ import resource
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +87,8 @@ def moment(text: str) -> int:
         return int(text) if int(text) >= _LEAST_NS else int(text) * 1_000_000_000
     if _SPAN.match(text) and "-" not in text:
         return time.time_ns() - int(span(text) * 1e9)
+    from datetime import datetime  # noqa: PLC0415 - rarely needed
+
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

@@ -6,7 +6,6 @@ Underneath it is one ``tasks.run`` with ``rm``, ``wait`` and ``capture``, so tha
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +115,8 @@ class Input:
     def __enter__(self) -> str:
         if self._content is None:
             return ""
+        import tempfile  # noqa: PLC0415 - heavy, and only for a run with input
+
         fd, path = tempfile.mkstemp(prefix="shimyard-input-")
         self._path = Path(path)
         with os.fdopen(fd, "wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from tests.support.daemon import Daemon, command
 from tests.support.scene import Scene
 
 SECONDS = 30
+HEAVY = {"asyncio", "datetime", "difflib", "email", "importlib.metadata", "shutil", "sqlite3", "tempfile"}
+"""Modules that take milliseconds to load, and that no usual command needs."""
 
 
 class Cli:
@@ -170,6 +173,27 @@ def test_version_tells_of_both_sides(cli: Cli, plain_scene: Scene) -> None:
     told = cli.json("version")
     assert told["version"] == told["daemon"]["version"]
     assert told["daemon"]["pid"] == plain_scene.daemon.pid
+
+
+def test_the_version_of_the_command_alone_needs_no_daemon(cli: Cli, plain_scene: Scene) -> None:
+    told = cli("--version", "--state", "/nowhere")
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"shimyard {cli.json('version')['version']}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["ps"], ["version"], ["run", "--rm", "--runtime", "process", "--", "true"]])
+def test_a_command_starts_quickly_since_it_loads_only_what_it_needs(cli: Cli, plain_scene: Scene, arguments: list[str]) -> None:
+    script = f"import sys; from actors.cli import main; main({arguments}); print(*sys.modules, file=sys.stderr)"
+    environment = {**plain_scene.daemon.environment(), "SHIMYARD_NAMESPACE": plain_scene.token}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    assert not HEAVY & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["ps"], ["run"], ["containers", "list"]])
+def test_its_own_options_come_first_in_a_commands_help(cli: Cli, arguments: list[str]) -> None:
+    shown = cli(*arguments, "--help").stdout
+    assert shown.index("options:") < shown.index("everywhere:") > max(shown.find("its limits:"), shown.find("--filter"))
 
 
 def test_daemon_config_is_a_config_file_that_the_daemon_takes(cli: Cli) -> None:
