@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from actors import locations
 from actors.client import calls
@@ -15,7 +15,7 @@ from actors.client.calls import Wanted
 from actors.client.cursors import Cursor, EventCursor, LogCursor
 from actors.client.line import PATIENCE, Curve
 from actors.client.rooms import Room
-from actors.client.runs import CompletedTask, Input, Options, completed, params_of, runtime_of
+from actors.client.runs import CompletedTask, Input, Options, RunOptions, completed, params_of, runtime_of
 from actors.records import Envelope, LogChunk
 from shimproc.errors import ShimyardError
 
@@ -154,7 +154,7 @@ class AsyncClient:
         """How the daemon is."""
         return self.perform(calls.health())
 
-    async def run(self, args: Sequence[str], **options: Any) -> CompletedTask:
+    async def run(self, args: Sequence[str], **options: Unpack[RunOptions]) -> CompletedTask:
         """Run a command in a container of its own and wait for its end; see ``Client.run``. A cancelled one is removed."""
         chosen = Options(**options)
         if chosen.runtime is None and self._default_runtime is None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from actors.records import Exit, Map, Mount, RunResult, Runtime, Stdio, Stop
 from actors.specs import default_spec, host_rootfs
@@ -19,9 +19,25 @@ CAPTURE: Final = 8 << 20
 PLAIN: Final = "process"
 
 
+class RunOptions(TypedDict, total=False):
+    """What ``run`` takes beside its command, for type checkers and editors; see ``Client.run``."""
+
+    input: bytes | str | None
+    check: bool
+    timeout: float | None
+    env: Mapping[str, str] | None
+    cwd: str | os.PathLike[str] | None
+    name: str | None
+    runtime: str | Runtime | None
+    spec: Map | None
+    rootfs: Sequence[Mount] | None
+    labels: Mapping[str, str] | None
+    capture: int
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What ``run`` takes beside its command; see ``Client.run``."""
+    """``RunOptions`` with what holds for those that are not given."""
 
     input: bytes | str | None = None
     check: bool = False

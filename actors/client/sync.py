@@ -10,7 +10,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import zmq
 
@@ -21,7 +21,7 @@ from actors.client.connection import Connection
 from actors.client.cursors import Cursor, EventCursor, LogCursor
 from actors.client.line import PATIENCE, Curve
 from actors.client.rooms import Room
-from actors.client.runs import CompletedTask, Input, Options, completed, params_of, runtime_of
+from actors.client.runs import CompletedTask, Input, Options, RunOptions, completed, params_of, runtime_of
 from actors.records import Envelope, LogChunk
 from shimproc.errors import ShimyardError
 
@@ -180,14 +180,14 @@ class Client:
     def run(
         self,
         args: Sequence[str],
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> CompletedTask:
         """Run a command in a container of its own and wait for its end, as ``subprocess.run`` does for a process.
 
         Parameters
         ----------
         args : the command's words.
-        options : of ``Options``: ``input`` for its stdin; ``check`` to raise ``TaskFailed``; ``timeout`` in seconds, after
+        options : ``input`` for its stdin; ``check`` to raise ``TaskFailed``; ``timeout`` in seconds, after
             which it is stopped and ``TaskTimeout`` raised; ``env`` on top of the usual; ``cwd``; ``name`` (default: a
             made-up one); ``runtime``; ``spec`` and ``rootfs`` (default: a private overlay over the host's files);
             ``labels``; ``capture``, the bytes kept of each stream.

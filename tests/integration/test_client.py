@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import typing
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from actors.client import AsyncClient, Client, EventsLost, TaskFailed, TaskTimeout
+from actors.client.runs import Options, RunOptions
 from actors.records import Runtime, Stdio
 from actors.specs import default_spec
 from shimproc.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
@@ -68,6 +70,15 @@ def test_run_keeps_so_much_of_the_output_and_says_so(plain_client: Client) -> No
 def test_run_wants_a_list_of_words(plain_client: Client, args: list[str]) -> None:
     with pytest.raises(InvalidArgument, match="args"):
         plain_client.run(args, runtime="process")
+
+
+def test_a_misspelt_option_of_run_is_refused_by_type_checkers_and_by_python(plain_client: Client) -> None:
+    with pytest.raises(TypeError, match="timout"):
+        plain_client.run(["true"], timout=3)  # type: ignore[call-arg]
+
+
+def test_every_option_of_run_has_its_type() -> None:
+    assert typing.get_type_hints(RunOptions) == typing.get_type_hints(Options)
 
 
 def test_an_error_is_the_class_of_its_code(plain_client: Client) -> None:
