@@ -27,7 +27,7 @@ from shimproc.messages import Hello, Message
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
-_TRIES = 5
+_TRIES = 100
 
 
 class Grip:

@@ -28,7 +28,8 @@ from shimproc.messages import Create, Delete, Hello
 
 log = logging.getLogger(__name__)
 SHIM_END_SECONDS = 5.0
-_TRIES = 5
+_TRIES = 100
+"""Shims killed one after the other while they make, or undo, one task: so many are no chance, the host is at fault."""
 
 
 class Life:
