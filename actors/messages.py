@@ -228,10 +228,12 @@ class Undo:
 class DropContainer:
     """From a task, to the runtime: the container of a task that is gone is not wanted any more.
 
+    ``created_at`` is the container's: a later one with the same id is another's.
     ``changes`` are committed with that: the task's own row, so that a daemon killed in between finds both, or neither.
     """
 
     namespace: str
     id: str
+    created_at: int
     changes: tuple[Change, ...]
     receipt: Pending[None]

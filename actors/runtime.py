@@ -133,8 +133,7 @@ class RuntimeActor(LoopActor):
 
     def on_drop_container(self, message: DropContainer) -> None:
         """The container of a ``tasks.run`` goes with its task."""
-        outcome = flow.start(self._drop(message.namespace, message.id, *message.changes))
-        outcome.then(lambda dropped: _hand_on(dropped, message.receipt))
+        flow.start(self._drop_for_task(message)).then(lambda dropped: _hand_on(dropped, message.receipt))
 
     def on_take_back(self, message: TakeBack) -> None:
         """The rows that a former daemon left, each handed to a task actor: to be restored, or to be undone."""
@@ -235,6 +234,14 @@ class RuntimeActor(LoopActor):
     async def _delete_container(self, call: Call) -> Mapping[str, Any]:
         await self._drop(call.namespace, call.params.id, *call.reply.kept({}))
         return {}
+
+    async def _drop_for_task(self, message: DropContainer) -> None:
+        """Another client may have removed it before, and made a new one; a row beside that one is not this task's."""
+        found = self._parts.catalog.find(message.namespace, message.id)
+        if found is not None and found.created_at == message.created_at:
+            await self._drop(message.namespace, message.id, *message.changes)
+        elif not self._registry.has(message.namespace, message.id):
+            await self._parts.exchange.publish(changes=message.changes)
 
     async def _drop(self, namespace: str, container_id: str, *changes: Change) -> None:
         """The container, then its logs: files without a record are only waste, a record without its logs would lie."""

@@ -85,10 +85,10 @@ class TaskActor(TaskDeeds):
         """Journaled by the shim; here it counts once it is durable."""
         self._progress.take(message.n, message.event)
 
-    def on_shim_gone(self, message: ShimGone) -> None:
+    def on_shim_gone(self, _: ShimGone) -> None:
         """Expected after a delete; else the task has lost its shim, and gets another."""
         if not self._life.ending and self._made.done:
-            self._grip.replaced(message.pid)
+            self._grip.replaced()
 
     def on_expired(self, _: Expired) -> None:
         """The monitor: its time is over."""
@@ -109,7 +109,9 @@ class TaskActor(TaskDeeds):
         self._progress.mute()
         undone = flow.start(self._undo())
 
-        def answer(_: Pending[None]) -> None:
+        def answer(outcome: Pending[None]) -> None:
+            if outcome.error is not None:  # its row stays, for the next daemon to try
+                log.error("undo of %s failed", self._row.id, exc_info=outcome.error)
             message.done.set(None)
             for _method, reply in message.unanswered:
                 reply.drop()

@@ -13,7 +13,7 @@ from actors.dispatch import LoopActor, post
 from actors.messages import Changed, DropContainer, Removed, Reply, Watch
 from actors.records import Container, Exit, Stop, Task
 from actors.spec import parse_signal
-from actors.store.tasks import TaskRow
+from actors.store.tasks import PutTask, TaskRow
 from actors.task.events import advanced, forgotten, told
 from actors.task.failures import named
 from actors.task.grip import Grip
@@ -22,14 +22,16 @@ from actors.task.progress import Progress, Told
 from actors.task.states import Creating, Starting, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, view
+from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import NotFound, ShimyardError
+from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 from shimproc.messages import Created as ShimCreated
 from shimproc.messages import Delete, Deleted, Exited, Kill, Message, Start, Started, StartFailed
 
 log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
 
 
 class TaskDeeds(LoopActor):
@@ -48,7 +50,7 @@ class TaskDeeds(LoopActor):
         self._made: Pending[None] = Pending()
         self._restored = False
         self._deleting: Reply | None = None
-
+        self._dropped: Pending[None] | None = None
 
     async def _make(self) -> None:
         try:
@@ -58,9 +60,11 @@ class TaskDeeds(LoopActor):
             raise
         finally:
             self._made.set(None)
-        shim = self._life.shim
-        if shim is not None and shim.gone.done:  # just now, when nobody would have heard it
-            self._grip.replaced(shim.pid)
+        assert self._life.shim is not None
+        self._grip.hold(self._life.shim.pid)  # the one that made it may have been killed, and followed
+        if self._row.shim_pid != self._life.shim.pid:
+            await self._tools.exchange.publish(changes=(PutTask(self._on_shim("alive", self._life.shim.pid)),))
+        self._grip.replaced()  # if it is gone just now, nobody would have heard it
 
     async def _start(self) -> dict[str, int]:
         self._state = self._state.start()()
@@ -109,6 +113,7 @@ class TaskDeeds(LoopActor):
 
     async def _clear(self) -> None:
         """The shim has deleted the task: itself goes, the bundle, and with rm the container."""
+        await self._grip.loosen()
         await self._life.remove(self.loop)
         self._gone()
         if self._row.rm:
@@ -119,24 +124,31 @@ class TaskDeeds(LoopActor):
         return self._facts.exit.result() if self._facts.exit.done else Exit(self._row.id, self._facts.pid, 0, 0)
 
     async def _remove_all(self) -> None:
-        """Task and container, as far as they are there: another client may have been faster."""
+        """Task and container, as far as they are there: another client may have been faster. It was promised, so what
+        fails is tried again; a daemon that is killed meanwhile leaves it to the next one, by the row."""
         try:
-            if not self._life.ending:
-                await self._delete(force=True)
-            else:
+            if self._life.removed:
                 await self._drop_container()
+            else:
+                await self._delete(force=True)
         except ShimyardError as error:
             log.warning("removal of %s: %s", self._row.id, error)
+            used_again = self._life.removed and isinstance(error, FailedPrecondition)
+            if not used_again:
+                self.loop.call_later(RETRY_SECONDS, lambda: flow.spawn(self._remove_all(), f"removal of {self._row.id}"))
 
     async def _drop_container(self) -> None:
-        """With the task's row, which says until then that this is to be done."""
-        dropped: Pending[None] = Pending()
-        post(self._tools.runtime, DropContainer(self._row.namespace, self._row.id, forgotten(self._row), dropped))
+        """With the task's row, which says until then that this is to be done. Once, whoever asks."""
+        if self._dropped is None:
+            row = self._row
+            dropped: Pending[None] = Pending()
+            post(self._tools.runtime, DropContainer(row.namespace, row.id, self._container.created_at, forgotten(row), dropped))
+            self._dropped = dropped
         try:
-            await dropped
-        except NotFound:
-            log.debug("the container of %s was removed by another", self._row.id)
-            await self._tools.exchange.publish(changes=forgotten(self._row))
+            await self._dropped
+        except ShimyardError:
+            self._dropped = None
+            raise
 
     async def _remove_after_exit(self) -> None:
         await self._facts.exit

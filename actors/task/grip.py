@@ -6,6 +6,7 @@ the dead one knew. Requests wait for it; one that was on its way is sent again, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from shimproc.messages import Hello, Message
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
 _TRIES = 100
+"""Shims killed one after the other before one was heard."""
 
 
 class Grip:
@@ -79,7 +81,7 @@ class Grip:
                 await shim.gone
                 if self._life.ending:
                     raise
-                await self.replaced(shim.pid)
+                await self.replaced()
                 if over():
                     return Answer(self._progress.durable, {})
 
@@ -88,23 +90,31 @@ class Grip:
         self.settled = flow.start(self._recover(former_pid))
         return self.settled
 
-    def replaced(self, dead_pid: int) -> Pending[None]:
-        """Done when another shim has taken over from ``dead_pid``, or could not; one adoption for one death."""
+    def replaced(self) -> Pending[None]:
+        """Done when another shim has taken over from one that is gone, or could not; one adoption for one death."""
         if self.settled.done:
-            self._replace(dead_pid)
+            self._replace()
         else:
-            self.settled.then(lambda _: self._replace(dead_pid))
+            self.settled.then(lambda _: self._replace())
         return self.settled
 
-    def _replace(self, dead_pid: int) -> None:
+    def _replace(self) -> None:
         """Unless it has been, by now."""
-        if dead_pid == self._pid and self.settled.done:
-            self.settled = flow.start(self._adopt(dead_pid))
+        shim = self._life.shim
+        if self.settled.done and self._state != "lost" and shim is not None and shim.gone.done:
+            self.settled = flow.start(self._adopt(self._pid))
 
     def retry(self) -> None:
         """Try again, if there is still none."""
-        if self._state == "lost":
-            self.replaced(self._pid)
+        if self._state == "lost" and self.settled.done:
+            self.settled = flow.start(self._adopt(self._pid))
+
+    async def loosen(self) -> None:
+        """The task ends: an adoption that is under way is waited for, so that no shim comes after this."""
+        self._life.ending = True
+        while not self.settled.done:
+            with contextlib.suppress(ShimyardError):
+                await self.settled
 
     async def _recover(self, former_pid: int) -> None:
         self._pid = former_pid
@@ -133,9 +143,11 @@ class Grip:
 
     async def _adopt(self, dead_pid: int) -> None:
         """``lost`` if there can be none now; then it is tried again."""
+        told = self._state == "lost"
         row = self._set("unknown", dead_pid)
-        log.warning("the shim %d of %s/%s is gone", dead_pid, row.namespace, row.id)
-        await self._exchange.publish(shim_lost(row, dead_pid))
+        if not told:
+            log.warning("the shim %d of %s/%s is gone", dead_pid, row.namespace, row.id)
+            await self._exchange.publish(shim_lost(row, dead_pid))
         try:
             await self._take_up()
         except ShimyardError as error:
