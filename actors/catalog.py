@@ -51,6 +51,10 @@ class Catalog:
         """All of a namespace."""
         return (container for key, container in self._containers.items() if key[0] == namespace)
 
+    def all_containers(self) -> list[Container]:
+        """Of every namespace."""
+        return list(self._containers.values())
+
     def container(self, namespace: str, container_id: str) -> Container:
         """One; ``NotFound``, also while it is being removed."""
         key = (namespace, container_id)

@@ -155,6 +155,7 @@ class Daemon:
         if loaded.tasks:
             self._launcher.ensure()
         spawn(restore.sweep(disk, self._config.state, loaded.tasks), "sweep of old bundles")
+        spawn(restore.sweep_logs(disk, self._config.root, loaded.catalog), "sweep of old logs")
 
     def _routes(
         self,

@@ -1,4 +1,4 @@
-"""A cursor through a managed log and its rotated files, oldest first; for one thread at a time, which may block.
+"""Managed logs as files: a cursor through one and its rotated files, oldest first, and their removal. All of it may block.
 
 ``log`` is the newest file, ``log.1`` the one before it, and so on. A file that is rotated away while it is read is read to its
 end through the open descriptor, then the next newer one is opened, found by its inode.
@@ -6,8 +6,11 @@ end through the open descriptor, then the next newer one is opened, found by its
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from actors.records import LogChunk
@@ -108,3 +111,18 @@ def _back(path: Path, lines: int) -> tuple[int, int]:
             if position < 0:
                 return left, 0
         return 0, position + 1
+
+
+def remove(folder: Path) -> None:
+    """Remove a container's folder of logs, and its namespace's when that was the last."""
+    if folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
+def sweep(logs: Path, known: Collection[tuple[str, str]]) -> None:
+    """Remove what is of no known (namespace, container)."""
+    for folder in list(logs.glob("*/*")):
+        if (folder.parent.name, folder.name) not in known:
+            remove(folder)

@@ -2,7 +2,8 @@
 
 A create that was cut off (its intent says ``creating``: nobody was told of it) is undone: shim, container, mounts,
 bundle, row, and the container of a ``tasks.run``; a removal that was cut off is finished. Every other task is taken back by
-an actor of its own, which asks its shim. Bundles that no row knows are swept before the first new task is made.
+an actor of its own, which asks its shim. Bundles that no row knows, and logs of containers that are gone, are swept before
+the first new task is made: the disk's one thread does it first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from actors import bundle
+from actors import bundle, logfiles
 from actors.catalog import Catalog
 from actors.disk import Disk
 from actors.messages import Unanswered
@@ -47,3 +48,9 @@ async def sweep(disk: Disk, state: Path, rows: Iterable[TaskRow]) -> None:
     """Remove bundles that no row knows: a delete got as far as its commit, and no further."""
     known = {Path(row.bundle) for row in rows}
     await disk.do(lambda: bundle.sweep(state, known))
+
+
+async def sweep_logs(disk: Disk, root: Path, catalog: Catalog) -> None:
+    """Remove logs of containers that are gone: a daemon was killed right after it had dropped them."""
+    known = {(container.namespace, container.id) for container in catalog.all_containers()}
+    await disk.do(lambda: logfiles.sweep(root / "logs", known))

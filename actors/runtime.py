@@ -6,18 +6,16 @@ anything of the existing task is touched.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any
 
 import pykka
 
+from actors import logfiles
 from actors.bundle import Bundle
 from actors.catalog import Catalog
 from actors.dispatch import LoopActor, post
@@ -248,15 +246,7 @@ class RuntimeActor(LoopActor):
         await self._metadata.drop(namespace, container_id, *changes)
         point("daemon: container dropped")
         logs = self._tools.log_path(namespace, container_id).parent
-        await self._tools.disk.do(lambda: _remove_logs(logs))
-
-
-def _remove_logs(folder: Path) -> None:
-    """Remove a container's folder of logs, and its namespace's when that was the last."""
-    if folder.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
+        await self._tools.disk.do(lambda: logfiles.remove(logs))
 
 
 def _answer(call: Call, outcome: Pending[Any]) -> None:
