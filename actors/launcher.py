@@ -29,7 +29,8 @@ from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
 FORKSERVER_LOG = "forkserver.log"
-_TRIES = 5
+_TRIES = 20
+"""Forkservers killed one after the other while they make one shim."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from actors.messages import Unanswered
 from actors.runtime import Former, TakeBack
 from actors.store.tasks import TaskRow
 from actors.task.events import CREATING, DELETED
+from shimproc.crash import point
 
 log = logging.getLogger(__name__)
 Task = tuple[str, str]
@@ -48,6 +49,7 @@ async def sweep(disk: Disk, state: Path, rows: Iterable[TaskRow]) -> None:
     """Remove bundles that no row knows: a delete got as far as its commit, and no further."""
     known = {Path(row.bundle) for row in rows}
     await disk.do(lambda: bundle.sweep(state, known))
+    point("daemon: bundles swept")
 
 
 async def sweep_logs(disk: Disk, root: Path, catalog: Catalog) -> None:

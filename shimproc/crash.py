@@ -1,11 +1,13 @@
 """Crash points: named steps at which a test has this process killed. Off, and as good as free, in every other life.
 
-SHIMYARD_CRASH=NAME:FILE arms one: the first process that comes to it makes FILE, and kills itself. Whoever comes later finds
-FILE there, and goes on. ``POINTS`` names them all, by the process that they are in; a test goes through every one.
+SHIMYARD_CRASH=FILE arms the point that FILE names in its first line: the first process that comes to it strikes out the line, so
+that the next one is armed, and kills itself. ``POINTS`` names them all, by the process that they are in; a test goes through
+every one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from typing import Final
@@ -23,8 +25,20 @@ POINTS: Final = (
     "daemon: shim ended",
     "daemon: bundle removed",
     "daemon: container dropped",
+    "daemon: task to be taken back",
+    "daemon: shim heard again",
+    "daemon: undo begun",
+    "daemon: undone",
+    "daemon: bundles swept",
+    "daemon: loss durable",
+    "daemon: adoption asked",
+    "daemon: successor heard",
+    "daemon: adoption durable",
     "forkserver: asked for a shim",
     "forkserver: shim forked",
+    "forkserver: shim to be followed",
+    "forkserver: successor forked",
+    "forkserver: former shim taken in",
     "shim: born",
     "shim: intent written",
     "shim: rootfs mounted",
@@ -40,20 +54,29 @@ POINTS: Final = (
     "shim: asked to delete",
     "shim: removed by the runtime",
     "shim: deleted journaled",
+    "shim: take-over begun",
+    "shim: commands settled",
+    "shim: create undone",
+    "shim: journal recalled",
+    "shim: descriptors taken over",
+    "shim: taken over",
 )
-_NAME, _, _FILE = os.environ.get("SHIMYARD_CRASH", "").rpartition(":")
-_ARMED: Final = _NAME
+_FILE: Final = os.environ.get("SHIMYARD_CRASH", "")
 
 
 def point(name: str) -> None:
     """Die here, if it is armed and nobody has."""
-    if _ARMED and name == _ARMED:
-        _die()
+    if _FILE:
+        _come_to(name)
 
 
-def _die() -> None:
-    try:
-        os.close(os.open(_FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
+def _come_to(name: str) -> None:
+    with open(_FILE, "r+") as file:  # noqa: PTH123 - pathlib costs the shim memory
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lines = file.read().splitlines()
+        if lines[:1] == [name]:
+            file.seek(0)
+            file.truncate()
+            file.write("\n".join(lines[1:]))
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -68,6 +68,7 @@ class ForkServer:
             for name in listed(f"tasks/{namespace}"):
                 with contextlib.suppress(OSError):
                     self._take_in(f"{os.getcwd()}/tasks/{namespace}/{name}")  # noqa: PTH109 - pathlib costs memory
+                    point("forkserver: former shim taken in")
 
     def _take_in(self, bundle: str) -> None:
         sock = connect_in(bundle)
@@ -251,6 +252,7 @@ class ForkServer:
 
     def _follow(self, dead: Ward) -> None:
         """A new shim for what a killed one has left; it gets duplicates, as it may be killed, too."""
+        point("forkserver: shim to be followed")
         if not os.path.isdir(dead.request.bundle):  # noqa: PTH112 - pathlib costs each shim memory
             close_all(dead.kept)
             return
@@ -265,6 +267,7 @@ class ForkServer:
         finally:
             if estate.pidfd is not None:
                 os.close(estate.pidfd)
+        point("forkserver: successor forked")
         ward.kept, ward.init, ward.exited, ward.deaths = dead.kept, dead.init, dead.exited, dead.deaths + 1
         if ward.init and ward.exited is None:
             self._inits[ward.init] = ward

@@ -143,6 +143,7 @@ class Service:
         return self._init.create()
 
     async def _take_over(self, bundle: str, estate: Estate) -> None:
+        point("shim: take-over begun")
         request = _recorded(bundle)
         try:
             if request is not None:
@@ -157,6 +158,7 @@ class Service:
         adopting, self._adopting = self._adopting, None
         if outcome.error is not None:
             log.error("the take-over failed", exc_info=outcome.error)
+        point("shim: taken over")
         if adopting is not None:
             adopting.set(None)
         if self._send is None:

@@ -205,6 +205,7 @@ class TaskActor(TaskDeeds):
     # -- after a restart of the daemon
 
     async def _restore(self, unanswered: Sequence[tuple[str, Unanswered]]) -> None:
+        point("daemon: task to be taken back")
         self._made.set(None)
         self._deleting = next((reply for method, reply in unanswered if method == "tasks.delete"), None)
         await self._grip.recover(self._row.shim_pid)
@@ -243,7 +244,9 @@ class TaskActor(TaskDeeds):
             reply.drop()
 
     async def _undo(self) -> None:
+        point("daemon: undo begun")
         await self._life.undo(self.loop)
+        point("daemon: undone")
         self._gone()
         if self._row.extra.get("run") or self._row.rm:
             await self._drop_container()

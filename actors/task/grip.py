@@ -22,6 +22,7 @@ from actors.task.events import DELETED, shim_adopted, shim_lost
 from actors.task.life import Life
 from actors.task.progress import Progress
 from shimproc import flow
+from shimproc.crash import point
 from shimproc.errors import ShimyardError, Unavailable
 from shimproc.flow import Pending
 from shimproc.messages import Hello, Message
@@ -120,6 +121,7 @@ class Grip:
         self._pid = former_pid
         try:
             await self._hear(self._life.reconnect())
+            point("daemon: shim heard again")
         except Unavailable:
             await self._adopt(former_pid)
 
@@ -127,8 +129,10 @@ class Grip:
         """One that takes over may be killed, too."""
         for _ in range(_TRIES):
             shim = await self._life.adopt()
+            point("daemon: adoption asked")
             try:
                 await self._hear(shim)
+                point("daemon: successor heard")
                 return
             except Unavailable as error:
                 log.debug("a shim was gone before it was heard: %s", error)
@@ -148,6 +152,7 @@ class Grip:
         if not told:
             log.warning("the shim %d of %s/%s is gone", dead_pid, row.namespace, row.id)
             await self._exchange.publish(shim_lost(row, dead_pid))
+            point("daemon: loss durable")
         try:
             await self._take_up()
         except ShimyardError as error:
@@ -158,6 +163,7 @@ class Grip:
             row = self._set("alive", self._pid)
             if row.phase != DELETED:  # it had deleted the task before it died: the row is gone, and shall not come back
                 await self._exchange.publish(shim_adopted(row, dead_pid), changes=(PutTask(row),))
+                point("daemon: adoption durable")
 
     def _set(self, state: str, pid: int) -> TaskRow:
         self._state, self._pid = state, pid

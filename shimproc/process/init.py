@@ -116,17 +116,21 @@ class Init:
         try:
             self._backend = backend_of(request, self._host.reaper)
             await self._backend.settle()
+            point("shim: commands settled")
             if not any(isinstance(event, Created) for event in events):
                 await self._undo_create()
+                point("shim: create undone")
                 return
             for event in events:
                 self._recall(event)
+            point("shim: journal recalled")
             if self.state == "deleted":
                 return
             logs = LogSettings(**request.log)
             self._io = adopt_stdio(self._host.loop, request.stdio, logs, self._capture, estate.kept)
             self._backend.adopt(self.pid, estate.kept)
             self._io.tell(self._host.keeper)
+            point("shim: descriptors taken over")
             if self._ended.done:
                 self._io.finish()
             else:

@@ -31,6 +31,7 @@ SECONDS = float(os.environ.get("SHIMYARD_CHAOS_SECONDS") or 10)
 CLIENTS = 4
 PATIENCE = 30.0
 NAMESPACE = "chaos"
+LOG_TAIL = 20000
 LIFE = ["create", "start", "exit", "delete"]
 
 
@@ -140,6 +141,7 @@ def chaos() -> Iterator[Daemon]:
             assert proc.all_ended(pidfds), f"still there: {', '.join(map(str, left))}"
         assert not [str(path) for path in daemon.state.glob("tasks/*/*")]
     finally:
+        print(f"--- the daemon's log\n{daemon.log[-LOG_TAIL:]}")  # shown if the test fails
         daemon.destroy()
 
 
