@@ -15,25 +15,33 @@ from shimproc.messages import Created, Deleted, Exited, Message, Started, StartF
 
 CREATING, CREATED, RUNNING, STOPPED, DELETED = "creating", "created", "running", "stopped", "deleted"
 START_FAILED = "start-failed"
+_PHASES = (CREATING, CREATED, RUNNING, STOPPED, DELETED)
 _OUTPUT = ("stdout", "stderr", "truncated")
 
 
 def advanced(row: TaskRow, event: Message, shim_pid: int) -> TaskRow:
-    """The row with what a shim's event adds: a later daemon shows the task by it, before it has heard from the shim."""
+    """The row with what a shim's event adds: a later daemon shows the task by it, before it has heard from the shim.
+
+    A shim tells a new daemon everything from the beginning, so a row may be ahead of the event; it never goes back.
+    """
     match event:
         case Created():
-            return dataclasses.replace(row, phase=CREATED, pid=event.pid, shim_pid=shim_pid)
+            return dataclasses.replace(row, phase=_later(row.phase, CREATED), pid=event.pid, shim_pid=shim_pid)
         case Started():
-            return dataclasses.replace(row, phase=RUNNING, started_at=event.at)
+            return dataclasses.replace(row, phase=_later(row.phase, RUNNING), started_at=event.at)
         case Exited():
             exited = {name: value for name, value in event.to_map().items() if name not in _OUTPUT}
-            return dataclasses.replace(row, phase=STOPPED, exited=exited)
+            return dataclasses.replace(row, phase=_later(row.phase, STOPPED), exited=exited)
         case StartFailed():
             exited = {"at": event.at, "pid": event.pid, "status": event.status, "reason": START_FAILED}
-            return dataclasses.replace(row, phase=STOPPED, exited=exited)
+            return dataclasses.replace(row, phase=_later(row.phase, STOPPED), exited=exited)
         case Deleted():
             return dataclasses.replace(row, phase=DELETED)
     return row
+
+
+def _later(phase: str, reached: str) -> str:
+    return max(phase, reached, key=_PHASES.index)
 
 
 def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tuple[NewEvent, ...], tuple[Change, ...]]:
