@@ -1,7 +1,7 @@
 """The forked child that becomes a plain process: held, then made what the spec says, then the program.
 
 Runs between fork and execve, so it does as little as it can. What fails is told over a close-on-exec pipe, as JSON
-``{field, errno, what, error}``, and the child ends; if the shim goes while the child is held, the child ends, too.
+``{field, errno, what}``, and the child ends; if the shim goes while the child is held, the child ends, too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _INFINITE: Final = 1 << 63
 """OCI gives no limit as the largest of 64 bits; setrlimit(2) has a number of its own."""
 _LAST_FD: Final = 0xFFFFFFFF
 _TIOCSCTTY: Final = 0x540E  # ioctl_tty(2)
-_TOLD: Final = 512
-"""Characters of a name or reason that are told: the whole report must fit into a pipe (PIPE_BUF, pipe(7))."""
+_NAME: Final = 128
+"""Characters of one name within a sentence that are told, so that its end is told, too."""
+_TOLD: Final = 320
+"""Characters of ``what``: as JSON each is 12 bytes at most, and a report of PIPE_BUF (4096) is written whole (pipe(7))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def failure_of(told: bytes) -> ShimyardError:
     """The error that a child's report stands for; ``details.kind`` says that no program ran."""
     report = json.loads(told)
     number, field, what = report["errno"], report["field"], report["what"]
-    message = f"{field}: {what}: {os.strerror(number)}" if number else f"{field}: {report['error']}"
+    message = f"{field}: {what}: {os.strerror(number)}" if number else f"{field}: {what}"
     missing = field == "process.args" and number == errno.ENOENT
     details = {"field": field, "kind": "not_found_executable" if missing else "not_executable"}
     if field != "process.args" and number in (errno.EPERM, errno.EACCES):
@@ -75,10 +77,16 @@ def failure_of(told: bytes) -> ShimyardError:
 
 
 def _report(fd: int, field: str, error: BaseException) -> None:
-    number = error.errno if isinstance(error, OSError) else None
-    what = error.filename if isinstance(error, OSError) and error.filename else type(error).__name__
-    told = {"field": field, "errno": number, "what": str(what)[:_TOLD], "error": str(error)[:_TOLD]}
-    os.write(fd, json.dumps(told).encode()[:4096])
+    """``what``: the name that ``errno`` is about; without a number the whole reason."""
+    if isinstance(error, OSError) and error.errno:
+        number, what = error.errno, str(error.filename or type(error).__name__)
+    else:
+        number, what = None, str(error) or type(error).__name__
+    os.write(fd, json.dumps({"field": field, "errno": number, "what": _cut(what, _TOLD)}).encode())
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}\u2026"
 
 
 def _default_signals() -> None:
@@ -177,7 +185,7 @@ def _environment(process: Mapping[str, Any]) -> dict[str, str]:
     for entry in process.get("env") or ():
         name, equals, value = entry.partition("=")
         if not name or not equals:
-            raise ValueError(f"{entry[:_TOLD]!r} is not NAME=VALUE")
+            raise ValueError(f"{_cut(repr(entry), _NAME)} is not NAME=VALUE")
         env[name] = value
     return env
 
@@ -191,5 +199,5 @@ def _execute(args: list[str], env: Mapping[str, str]) -> NoReturn:
             raise FileNotFoundError(errno.ENOENT, "no name")
         os.execvpe(args[0], args, env)  # noqa: S606 - it is the job
     except OSError as error:  # its file name is the last that was tried
-        where = "" if "/" in args[0] else f" in PATH ({env['PATH']})"
-        raise OSError(error.errno, error.strerror, f"{args[0]!r}{where}") from error
+        where = "" if "/" in args[0] else f" in PATH ({_cut(env['PATH'], _NAME)})"
+        raise OSError(error.errno, error.strerror, f"{_cut(repr(args[0]), _NAME)}{where}") from error

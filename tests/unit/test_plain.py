@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,32 @@ def test_a_file_of_no_known_format_is_not_executable(tmp_path: Path) -> None:
     program.chmod(0o755)
     error = refused(tmp_path / "run", args=[str(program)])
     assert (error.message, error.details["kind"]) == (f"process.args: '{program}': Exec format error", "not_executable")
+
+
+TOO_LONG: list[tuple[str, str]] = [
+    ("args", ": File name too long"),
+    ("env", " is not NAME=VALUE"),
+    ("cwd", ": File name too long"),
+]
+
+
+@pytest.mark.parametrize("letter", ["a", "\u20ac", "\U0001f6a2", "\u0007", "\\"])
+@pytest.mark.parametrize(("field", "end"), TOO_LONG)
+def test_a_fault_with_a_very_long_name_is_told_from_begin_to_end(
+    tmp_path: Path, field: str, end: str, letter: str
+) -> None:
+    long = "/" + letter * 20_000
+    error = refused(tmp_path, **{field: long if field == "cwd" else [long]})
+    assert isinstance(error, InvalidArgument)
+    assert error.message.startswith(f"process.{field}: ")
+    assert error.message.endswith(f"\u2026{end}")
+    assert len(error.message) < 500
+
+
+def test_a_program_of_a_long_name_is_missing_in_a_long_path(tmp_path: Path) -> None:
+    error = refused(tmp_path, args=["\U0001f6a2" * 60], env=["PATH=" + "/\U0001f6a2:" * 2000])
+    assert error.details["kind"] == "not_found_executable"
+    assert re.fullmatch(r"process.args: '\U0001f6a2{60}' in PATH \([^)]+\u2026\): No such file or directory", error.message)
 
 
 @as_root
