@@ -94,6 +94,7 @@ PHRASES: Final = (
     Phrase(("config.json not found",), InvalidArgument),
     Phrase(("must be",), InvalidArgument),
     Phrase(("must not be",), InvalidArgument),
+    Phrase(("uts namespace",), InvalidArgument),
     Phrase(("sysctl",), InvalidArgument),
     Phrase(("rlimit",), InvalidArgument),
     Phrase(("seccomp",), InvalidArgument),

@@ -112,6 +112,8 @@ def test_what_the_host_lacks_or_forbids_is_not_the_requests_fault(line: str, exp
         "config.json not found",
         "process.cwd must be an absolute path",
         'sysctl "kernel.hostname" is not in a separate kernel namespace',
+        "hostname requires the UTS namespace",
+        "unable to set hostname without a private UTS namespace",
         "seccomp: unknown architecture",
         "unknown capability: CAP_NOTHING",
         "write file `/sys/fs/cgroup/cpu/web/cpu.shares`: Numerical result out of range",

@@ -201,6 +201,7 @@ REFUSED: dict[str, Refusal] = {
         "/no/where",
     ),
     "a namespace that is missing": ("linux", {"namespaces": NET}, InvalidArgument, "/no/where"),
+    "a hostname for the host": ("linux", {"namespaces": [{"type": "mount"}]}, InvalidArgument, "hostname"),
     "a sysctl that is none": ("linux", {"sysctl": {"kernel.nothing": "1"}}, InvalidArgument, "nothing"),
     "an action of no known name": ("linux", {"seccomp": {"defaultAction": "SCMP_ACT_MOON"}}, InvalidArgument, "MOON"),
     "a hook that fails": (
