@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import NotFound, ShimyardError, Unknown
+from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unknown
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes.descendants import Family, naming
 from shimproc.runtimes.failures import Failure, explain
@@ -104,6 +104,20 @@ class OciRuntime:
         """Remove the container, killing it if it runs; one that does not exist is removed already."""
         with contextlib.suppress(NotFound):
             await self._run("delete", ["--force", self._options.id])
+
+    def remove_cgroup(self) -> None:
+        """What a create that failed may have left: crun makes the cgroup, then sets limits, and deletes what it knows.
+
+        One with processes or cgroups in it is another's. systemd ends a scope without processes by itself.
+        """
+        if self._options.systemd_cgroup:
+            return
+        with contextlib.suppress(OSError, ValueError, InvalidArgument):  # no bundle, no such spec, or no cgroup of a task
+            with open(f"{self._options.bundle}/config.json", "rb") as config:  # noqa: PTH123 - see _size
+                path = (json.load(config).get("linux") or {}).get("cgroupsPath")
+            cgroup = Cgroup.at(path or f"/{self._options.id}")
+            if not cgroup.occupied():
+                cgroup.remove()
 
     def _init(self) -> int | None:
         """What the pid file says; None if it is not there, or not whole."""
@@ -195,8 +209,10 @@ class OciBackend:
         await self._runtime.start()
 
     async def delete(self, *, force: bool) -> None:  # noqa: ARG002 - a runtime refuses to delete what was only created
-        """Remove what the runtime keeps."""
+        """Remove what the runtime keeps; where no create has succeeded, what it does not know of, too."""
         await self._runtime.delete()
+        if self._family is None:
+            self._runtime.remove_cgroup()
 
     def pids(self) -> list[int]:
         """By the cgroup; where it has none of its own, by descent."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from shimproc.cgroups import Cgroup
 from shimproc.errors import FailedPrecondition, InvalidArgument, NotFound, ShimyardError
 from shimproc.reaper import children
 from shimproc.runtimes.oci import OciBackend, OciOptions, OciRuntime
 from tests.support import cgroups
 from tests.support.backends import created, ran
 from tests.support.runtimes import need
-from tests.support.shims import Surroundings, bundle_of, in_shim
+from tests.support.shims import Surroundings, bundle_of, in_shim, spawned
 from tests.support.specs import Image, Map, spec
 from tests.support.turns import until
 
@@ -239,3 +240,38 @@ def test_what_a_runtime_refuses_is_classified_in_its_own_words(
     assert error.details["exit_status"] in (1, 255)
     assert error.details["stderr"]
     assert (error.details.get("kind") == "not_found_executable") is (what in MISSING)
+
+
+@pytest.mark.parametrize("path", [None, f"/{ID}/deep"])
+@pytest.mark.parametrize("limit", [{"pids": {"limit": 1 << 62}}, {"cpu": {"cpus": "900"}}])
+@pytest.mark.parametrize("by_the_next_shim", [False, True])
+def test_of_a_create_that_fails_for_a_limit_the_delete_leaves_no_cgroup(
+    on_stage: Callable[..., Any], tmp_path: Path, limit: Map, path: str | None, by_the_next_shim: bool
+) -> None:
+    def deed(shim: Surroundings, backend: OciBackend, runtime: OciRuntime) -> None:
+        with pytest.raises(InvalidArgument):
+            created(shim, backend, tmp_path / "io")
+        shim.run((OciBackend(runtime, shim.reaper) if by_the_next_shim else backend).delete(force=True))
+
+    on_stage(deed, changed("linux", {"resources": limit, **({"cgroupsPath": path} if path else {})}))
+    left = cgroups.naming([ID])
+    cgroups.remove([ID])
+    assert [folder for folder in left if path is None or folder.name == "deep"] == []
+
+
+def test_a_cgroup_with_others_in_it_outlives_a_create_that_fails_there(
+    on_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    def deed(shim: Surroundings, backend: OciBackend, _: OciRuntime) -> None:
+        shared = Cgroup.create(f"/{ID}", {})
+        shared.add(pid := spawned("sleep", "100"))
+        ended = shim.reaper.watch(pid)
+        with pytest.raises(InvalidArgument):
+            created(shim, backend, tmp_path / "io")
+        shim.run(backend.delete(force=True))
+        assert shared.pids() == [pid]
+        shim.reaper.send(pid, signal.SIGKILL)
+        shim.wait(ended)
+        assert shared.remove()
+
+    on_stage(deed, changed("linux", {"resources": {"cpu": {"cpus": "900"}}, "cgroupsPath": f"/{ID}"}))
