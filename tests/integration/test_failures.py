@@ -127,6 +127,17 @@ def test_a_bad_mount_is_refused_by_its_place_in_rootfs(scene: Scene, mount: Map)
     scene.api.refused("not_found", "tasks.get", id=params["id"])
 
 
+def test_a_limit_that_the_host_cannot_give_is_refused(scene: Scene) -> None:
+    """No cgroup of it may be left: the scene looks."""
+    if scene.plain:
+        pytest.skip("a plain process is not bound to cpus")
+    params = scene.params("/bin/true")
+    params["spec"]["linux"]["resources"] = {"cpu": {"cpus": "900"}}
+    scene.api.call("containers.create", **params)
+    scene.api.refused("invalid_argument", "tasks.create", id=params["id"])
+    scene.api.refused("not_found", "tasks.get", id=params["id"])
+
+
 def test_a_missing_rootfs_is_refused(scene: Scene) -> None:
     if scene.plain:
         pytest.skip("a plain process has no rootfs")
