@@ -66,6 +66,15 @@ class Unanswered(Reply, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A request about a task that a former daemon had begun, and where its answer goes. ``exec_id``: "" for the task itself."""
+
+    method: str
+    exec_id: str
+    reply: Unanswered
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A client's request, checked: ``params`` is the method's record from ``actors.methods``."""
 
@@ -210,10 +219,10 @@ class Adopt:
 class Restore:
     """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands.
 
-    ``unanswered``: (method, where the answer goes) of requests about it that the former daemon had begun.
+    ``unanswered``: the requests about it that the former daemon had begun.
     """
 
-    unanswered: tuple[tuple[str, Unanswered], ...] = ()
+    unanswered: tuple[Begun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +230,7 @@ class Undo:
     """From the runtime, to a task whose create, or removal, was cut off: let nothing be left, and say when that is ``done``."""
 
     done: Pending[None]
-    unanswered: tuple[tuple[str, Unanswered], ...] = ()
+    unanswered: tuple[Begun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

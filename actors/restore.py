@@ -14,14 +14,13 @@ from pathlib import Path
 from actors import bundle
 from actors.catalog import Catalog
 from actors.disk import Disk
-from actors.messages import Unanswered
+from actors.messages import Begun
 from actors.runtime import Former, TakeBack
 from actors.store.tasks import TaskRow
 from actors.task.events import CREATING, DELETED
 
 log = logging.getLogger(__name__)
 Task = tuple[str, str]
-Begun = tuple[str, Unanswered]
 
 
 def names(rows: Iterable[TaskRow]) -> list[Task]:
@@ -34,7 +33,7 @@ def sort_out(rows: Iterable[TaskRow], catalog: Catalog, unanswered: Mapping[Task
 
     Parameters
     ----------
-    unanswered : by (namespace, id) what a former daemon had begun: (method, where the answer goes).
+    unanswered : by (namespace, id) what a former daemon had begun.
     """
     found = []
     for row in rows:

@@ -23,7 +23,7 @@ from actors.catalog import Catalog
 from actors.dispatch import LoopActor, post
 from actors.exchange import ExchangeClient
 from actors.filters import compile_filters
-from actors.messages import Begin, Call, Change, Changed, DropContainer, Removed, Restore, Unanswered, Undo
+from actors.messages import Begin, Begun, Call, Change, Changed, DropContainer, Removed, Restore, Undo
 from actors.metadata import Metadata
 from actors.methods import METHODS
 from actors.records import Container, Stdio
@@ -51,8 +51,13 @@ _SERVED_BY_TASKS = frozenset(
         "tasks.kill",
         "tasks.stop",
         "tasks.delete",
+        "tasks.exec",
+        "tasks.delete_process",
         "tasks.close_io",
         "tasks.pids",
+        "tasks.pause",
+        "tasks.resume",
+        "tasks.update",
         "tasks.shim",
     }
 )
@@ -74,7 +79,7 @@ class Former:
     """A task of a former daemon, with the requests about it that were begun and not answered."""
 
     row: TaskRow
-    unanswered: tuple[tuple[str, Unanswered], ...]
+    unanswered: tuple[Begun, ...]
     undo: bool
 
 

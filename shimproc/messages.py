@@ -75,6 +75,17 @@ class Create(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Exec(Message):
+    """Add a process to the task, to be started later. ``spec``: an OCI process; ``log``: as in ``Create``."""
+
+    tag: ClassVar[str] = "exec"
+    process: str
+    spec: Mapping[str, Any]
+    stdio: Mapping[str, Any]
+    log: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Start(Message):
     """Let the process go. ``process`` is "" for init, else an exec's id; so in all that follow."""
 
@@ -99,6 +110,36 @@ class Delete(Message):
 
     tag: ClassVar[str] = "delete"
     force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteProcess(Message):
+    """Remove an exec that does not run."""
+
+    tag: ClassVar[str] = "delete_process"
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Message):
+    """Freeze every process of the container."""
+
+    tag: ClassVar[str] = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(Message):
+    """Let them go on."""
+
+    tag: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Message):
+    """Change limits while the task runs: OCI ``linux.resources``."""
+
+    tag: ClassVar[str] = "update"
+    resources: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +179,34 @@ class Created(Message):
     tag: ClassVar[str] = "created"
     at: int
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecAdded(Message):
+    """An exec is known, and can be started. ``program``: the first of its args."""
+
+    tag: ClassVar[str] = "exec_added"
+    at: int
+    process: str
+    program: str
+    stdio: Mapping[str, Any]
+    log: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Message):
+    """Every process of the container is frozen."""
+
+    tag: ClassVar[str] = "paused"
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Message):
+    """They go on."""
+
+    tag: ClassVar[str] = "resumed"
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +258,15 @@ class Deleted(Message):
 
 
 REQUESTS: Mapping[str, type[Message]] = {
-    cls.tag: cls for cls in (Fork, Create, Start, Kill, Delete, CloseIO, Pids, Hello, Shutdown)
+    cls.tag: cls
+    for cls in (
+        *(Fork, Create, Exec, Start, Kill, Pause, Resume, Update, CloseIO, Pids),
+        *(DeleteProcess, Delete, Hello, Shutdown),
+    )
 }
-EVENTS: Mapping[str, type[Message]] = {cls.tag: cls for cls in (Created, Started, StartFailed, Exited, Deleted)}
+EVENTS: Mapping[str, type[Message]] = {
+    cls.tag: cls for cls in (Created, ExecAdded, Started, StartFailed, Paused, Resumed, Exited, Deleted)
+}
 
 
 def request_frame(number: int, request: Message) -> dict[str, Any]:

@@ -134,6 +134,12 @@ class Reaper:
         self._loop.watch(fd, READ, ready)
         return pending
 
+    def after(self, seconds: float) -> Pending[None]:
+        """Done then."""
+        pending: Pending[None] = Pending()
+        self._loop.call_later(seconds, lambda: pending.set(None))
+        return pending
+
     def ended(self, pid: int, seconds: float) -> Pending[None]:
         """Done when ``pid``, a child or not, has ended, or after ``seconds``: in the kernel it may take longer."""
         pending: Pending[None] = Pending()

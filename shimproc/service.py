@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 import cbor2
 
@@ -25,26 +25,50 @@ from shimproc.loop import LoopLike
 from shimproc.messages import (
     CloseIO,
     Create,
-    Created,
     Delete,
+    DeleteProcess,
+    Exec,
     Hello,
     Kill,
     Message,
+    Pause,
     Pids,
+    Resume,
     Shutdown,
     Start,
+    Update,
     event_map,
     event_of,
     request_of,
 )
 from shimproc.process.estate import Estate
-from shimproc.process.init import Host, Init
+from shimproc.process.host import Host
+from shimproc.process.init import Init
 from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
 VERSION = 1
 INTENT = "create.cbor"
 Send = Callable[[Mapping[str, Any]], None]
+Deed = Callable[[Init, Any], Any]
+"""Its answer, or a coroutine that returns it."""
+_OF_INIT: Final[Mapping[type[Message], Deed]] = {
+    Start: lambda init, _: init.start(),
+    Kill: lambda init, request: init.kill(request),
+    Exec: lambda init, request: init.exec(request),
+    Pause: lambda init, _: init.pause(),
+    Resume: lambda init, _: init.resume(),
+    Update: lambda init, request: init.update(request),
+    CloseIO: lambda init, _: init.close_stdin(),
+    Pids: lambda init, _: {"pids": init.pids()},
+    Delete: lambda init, request: init.delete(force=request.force),
+}
+_OF_EXECS: Final[Mapping[type[Message], Deed]] = {
+    Start: lambda init, request: init.start_exec(request.process),
+    Kill: lambda init, request: init.execs.get(request.process).kill(request),
+    CloseIO: lambda init, request: init.execs.get(request.process).close_stdin(),
+    DeleteProcess: lambda init, request: init.execs.delete(request.process),
+}
 
 
 class Service:
@@ -118,21 +142,12 @@ class Service:
             return {}
         if self._init is None:
             raise FailedPrecondition("the shim has no task yet")
-        return await self._serve_init(self._init, request)
-
-    async def _serve_init(self, init: Init, request: Message) -> Any:
-        match request:
-            case Start():
-                return await init.start()
-            case Kill():
-                return init.kill(request)
-            case Delete():
-                return await init.delete(force=request.force)
-            case CloseIO():
-                return init.close_stdin()
-            case Pids():
-                return {"pids": init.pids()}
-        raise InvalidArgument(f"{request.tag} is not for a shim")
+        exec_id = "" if isinstance(request, Exec) else getattr(request, "process", "")
+        deed = (_OF_EXECS if exec_id else _OF_INIT).get(type(request))
+        if deed is None:
+            raise InvalidArgument(f"{request.tag} is not for {'an exec' if exec_id else 'a shim'}")
+        answer = deed(self._init, request)
+        return await answer if isinstance(answer, Coroutine) else answer
 
     def _create(self, request: Create) -> Coroutine[Any, Any, Any]:
         if self._init is not None and self._init.state != "new":
@@ -147,7 +162,6 @@ class Service:
         try:
             if request is not None:
                 events = [event_of(values) for _, values in self._journal.since(0)]
-                estate.created_at = next((event.at for event in events if isinstance(event, Created)), 0)
                 self._init = Init(self._host, request)
                 await self._init.adopt(events, estate)
         finally:

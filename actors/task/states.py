@@ -1,9 +1,9 @@
 """The states of a task as the daemon knows it, and nothing else. What a state does not override, it refuses.
 
     creating ─created─▶ created ─start─▶ starting ─started─▶ running ─exited─▶ stopped ─delete─▶ deleting
-                           ▲────unstarted────┘
+                           ▲────unstarted────┘                  running ─pause─▶ pausing ─paused─▶ paused ─resumed─▶ running
 
-Requests come from clients; ``created started unstarted failed exited`` are the shim's events, once they are durable.
+Requests come from clients; ``created started unstarted paused resumed exited`` are the shim's events, once they are durable.
 """
 
 from __future__ import annotations
@@ -30,6 +30,18 @@ class TaskState(State):
     def pids(self) -> type[TaskState]:
         self.refuse("list the processes of")
 
+    def exec(self) -> type[TaskState]:
+        self.refuse("exec in")
+
+    def pause(self) -> type[TaskState]:
+        self.refuse("pause")
+
+    def resume(self) -> type[TaskState]:
+        self.refuse("resume")
+
+    def update(self) -> type[TaskState]:
+        self.refuse("update the limits of")
+
     def delete(self) -> type[TaskState]:
         self.refuse("delete")
 
@@ -44,6 +56,15 @@ class TaskState(State):
 
     def unstarted(self) -> type[TaskState]:
         self.refuse("fail to start")
+
+    def paused(self) -> type[TaskState]:
+        self.refuse("finish pausing")
+
+    def unpaused(self) -> type[TaskState]:
+        self.refuse("fail to pause")
+
+    def resumed(self) -> type[TaskState]:
+        self.refuse("finish resuming")
 
     def exited(self) -> type[TaskState]:
         self.refuse("end")
@@ -68,6 +89,9 @@ class Alive(TaskState):
     def pids(self) -> type[TaskState]:
         return type(self)
 
+    def update(self) -> type[TaskState]:
+        return type(self)
+
     def force_delete(self) -> type[TaskState]:
         return Deleting
 
@@ -83,6 +107,9 @@ class Created(Alive):
 
     def started(self) -> type[TaskState]:
         return Running
+
+    def exec(self) -> type[TaskState]:
+        return Created
 
     def delete(self) -> type[TaskState]:
         return Deleting
@@ -101,6 +128,44 @@ class Starting(Alive):
 
 class Running(Alive):
     name = status = "running"
+
+    def exec(self) -> type[TaskState]:
+        return Running
+
+    def pause(self) -> type[TaskState]:
+        return Pausing
+
+    def paused(self) -> type[TaskState]:
+        return Paused
+
+    def unpaused(self) -> type[TaskState]:
+        return Running
+
+    def resumed(self) -> type[TaskState]:
+        return Running
+
+
+class Pausing(Alive):
+    name = status = "pausing"
+
+    def paused(self) -> type[TaskState]:
+        return Paused
+
+    def unpaused(self) -> type[TaskState]:
+        return Running
+
+
+class Paused(Alive):
+    name = status = "paused"
+
+    def resume(self) -> type[TaskState]:
+        return Paused
+
+    def unpaused(self) -> type[TaskState]:
+        return Paused
+
+    def resumed(self) -> type[TaskState]:
+        return Running
 
 
 class Stopped(TaskState):
@@ -121,6 +186,9 @@ class Stopped(TaskState):
     def unstarted(self) -> type[TaskState]:
         return Stopped
 
+    def unpaused(self) -> type[TaskState]:
+        return Stopped
+
 
 class Deleting(TaskState):
     name = status = "deleting"
@@ -137,8 +205,18 @@ class Deleting(TaskState):
     def unstarted(self) -> type[TaskState]:
         return Deleting
 
+    def paused(self) -> type[TaskState]:
+        return Deleting
 
-TASK_STATES = (Creating, Created, Starting, Running, Stopped, Deleting)
+    def unpaused(self) -> type[TaskState]:
+        return Deleting
+
+    def resumed(self) -> type[TaskState]:
+        return Deleting
+
+
+TASK_STATES = (Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting)
 REQUESTS = (
-    "start", "kill", "close_io", "pids", "delete", "force_delete", "created", "started", "unstarted", "exited",
+    "start", "kill", "close_io", "pids", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
+    "unstarted", "paused", "unpaused", "resumed", "exited",
 )  # fmt: skip

@@ -169,6 +169,12 @@ class ProcessIO:
         if not self._outputs:
             self._on_delivered()
 
+    async def delivered(self, seconds: float) -> None:
+        """Wait for a slow reader of the output, but not longer than that."""
+        timer = self._loop.call_later(seconds, lambda: self.flushed.set(None))
+        await self.flushed
+        timer.cancel()
+
     def captured(self) -> dict[str, Any] | None:
         """{stdout, stderr, truncated}, if capture was asked for."""
         if self._capture is None:
