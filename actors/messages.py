@@ -53,9 +53,16 @@ class Reply(Protocol):
     def kept(self, result: Any) -> tuple[Change, ...]:
         """What is to be committed with the deed, so that this answer is known to whoever repeats the request with its key."""
 
-    def stream(self, credit: int | None, on_room: Callable[[], None], on_gone: Callable[[], None]) -> Stream:
+    def stream(
+        self,
+        credit: int | None,
+        on_room: Callable[[], None],
+        on_gone: Callable[[], None],
+        on_write: Callable[[bytes, Reply], None] | None = None,
+    ) -> Stream:
         """Begin a streaming answer. ``on_room`` is called when ``room()`` grew from 0, ``on_gone`` once when the
-        client cancelled or vanished: the producer then lets go of what it holds."""
+        client cancelled or vanished: the producer then lets go of what it holds. ``on_write`` gets what the client sends
+        to the stream (``tasks.attach.write``), and answers that."""
 
 
 class Unanswered(Reply, Protocol):
@@ -163,6 +170,13 @@ class ShimEvent:
 
     n: int
     event: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ShimOutput:
+    """To a task: what a process wrote, for an attached client, as its shim has framed it (``shimproc.messages``)."""
+
+    frame: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from actors.records import Container, Stdio
 from actors.registry import Registry
 from actors.runtimes import Runtimes
 from actors.shape import dump
-from actors.spec import check_stdio
+from actors.spec import check_stdio, check_terminal
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.actor import TaskActor
 from actors.task.events import CREATING
@@ -54,6 +54,8 @@ _SERVED_BY_TASKS = frozenset(
         "tasks.exec",
         "tasks.delete_process",
         "tasks.close_io",
+        "tasks.resize",
+        "tasks.attach",
         "tasks.pids",
         "tasks.pause",
         "tasks.resume",
@@ -164,6 +166,7 @@ class RuntimeActor(LoopActor):
         container = self._parts.catalog.container(call.namespace, params.id)
         if params.stdio is not None:
             check_stdio(params.stdio)
+            check_terminal(container.spec.get("process") or {}, params.stdio, "spec.process")
         self._registry.reserve(call.namespace, params.id)
         try:
             row = await self._row(container, params.stdio, {})

@@ -14,7 +14,7 @@ from typing import Any, Final
 from actors.params import ContainerCreate, Exec, TaskRun
 from actors.records import Mount, Stdio
 from shimproc.errors import InvalidArgument
-from shimproc.io.stdio import parse_uri
+from shimproc.io.uri import parse_uri
 
 MAX_DEPTH: Final = 64
 MAX_CAPTURE: Final = 8 << 20
@@ -31,6 +31,7 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
     for index, mount in enumerate(params.rootfs):
         _check_mount(mount, f"rootfs[{index}]")
     check_stdio(params.stdio)
+    check_terminal(params.spec["process"], params.stdio, "spec.process")
     check_labels(params.labels)
     _check_runtime(params.runtime.name)
     if params.timeout is not None:

@@ -2,9 +2,12 @@
 
     daemon -> shim        {"q": number, "verb": "start", ...fields}          a request
                           {"ack": n}                                         all events up to n are durable
+                          {"grant": number, "n": n}                          an attached client takes n more chunks
     shim   -> daemon      {"a": number, "n": last event, "ok": {...}}        its answer; it may be relied on
                           {"a": number, "n": last event, "error": {...}}     once event n is durable
                           {"n": n, "event": {"kind": "exited", ...fields}}   an event, numbered per shim from 1
+                          {"attached": number, "stream", "at", "data"}       output for an attached client
+                          {"attached": number, "end": error or null}         it was all
     daemon -> forkserver  {"q": number, "verb": "fork", ...fields} + 1 fd    the shim's end of its first link
     forkserver -> daemon  {"a": number, "ok": {"pid"}} + 1 fd                a pidfd of the new shim
                           {"shim": pid, "status": wait status}               a shim has ended
@@ -151,6 +154,43 @@ class CloseIO(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Resize(Message):
+    """The size of the process's terminal, in characters."""
+
+    tag: ClassVar[str] = "resize"
+    width: int
+    height: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach(Message):
+    """Send what the process writes from now on, too, as far as it is granted. ``number``: the daemon's name for it."""
+
+    tag: ClassVar[str] = "attach"
+    number: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Detach(Message):
+    """No more."""
+
+    tag: ClassVar[str] = "detach"
+    number: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Message):
+    """To the process's stdin; answered when it is taken."""
+
+    tag: ClassVar[str] = "write"
+    data: bytes
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Pids(Message):
     """Which processes the task has now."""
 
@@ -261,6 +301,7 @@ REQUESTS: Mapping[str, type[Message]] = {
     cls.tag: cls
     for cls in (
         *(Fork, Create, Exec, Start, Kill, Pause, Resume, Update, CloseIO, Pids),
+        *(Resize, Attach, Detach, Write),
         *(DeleteProcess, Delete, Hello, Shutdown),
     )
 }

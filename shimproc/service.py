@@ -20,27 +20,33 @@ from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, to_map
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import Keeper
+from shimproc.io.streams import ProcessIO
 from shimproc.journal import Journal
 from shimproc.loop import LoopLike
 from shimproc.messages import (
+    Attach,
     CloseIO,
     Create,
     Delete,
     DeleteProcess,
+    Detach,
     Exec,
     Hello,
     Kill,
     Message,
     Pause,
     Pids,
+    Resize,
     Resume,
     Shutdown,
     Start,
     Update,
+    Write,
     event_map,
     event_of,
     request_of,
 )
+from shimproc.process.audience import Audience
 from shimproc.process.estate import Estate
 from shimproc.process.host import Host
 from shimproc.process.init import Init
@@ -59,14 +65,17 @@ _OF_INIT: Final[Mapping[type[Message], Deed]] = {
     Pause: lambda init, _: init.pause(),
     Resume: lambda init, _: init.resume(),
     Update: lambda init, request: init.update(request),
-    CloseIO: lambda init, _: init.close_stdin(),
     Pids: lambda init, _: {"pids": init.pids()},
     Delete: lambda init, request: init.delete(force=request.force),
+}
+_OF_STREAMS: Final[Mapping[type[Message], Callable[[ProcessIO, Any], Pending[None] | None]]] = {
+    CloseIO: lambda streams, _: streams.close_stdin(),
+    Resize: lambda streams, request: streams.resize(request.width, request.height),
+    Write: lambda streams, request: streams.write(request.data),
 }
 _OF_EXECS: Final[Mapping[type[Message], Deed]] = {
     Start: lambda init, request: init.start_exec(request.process),
     Kill: lambda init, request: init.execs.get(request.process).kill(request),
-    CloseIO: lambda init, request: init.execs.get(request.process).close_stdin(),
     DeleteProcess: lambda init, request: init.execs.delete(request.process),
 }
 
@@ -92,6 +101,7 @@ class Service:
         self._init: Init | None = None
         self._started_at = time.time_ns()
         self._last = journal.last
+        self._audience = Audience(self._tell)
         self._adopted = False
         self._adopting: Pending[None] | None = None
 
@@ -108,11 +118,13 @@ class Service:
 
     def attach(self, send: Send) -> None:
         """Answers and events go to ``send`` from now on; the newest link is the daemon's."""
+        self._audience.clear()
         self._send = send
 
     def detach(self) -> None:
         """The daemon is gone, for now. Without a task, or with a deleted one, nobody will come back."""
         self._send = None
+        self._audience.clear()
         if self._adopting is None:
             self._end_if_idle()
 
@@ -123,6 +135,9 @@ class Service:
             return
         if "ack" in frame:
             self._journal.ack(int(frame["ack"]))
+            return
+        if "grant" in frame:
+            self._audience.give_credit(int(frame["grant"]), int(frame["n"]))
             return
         number = frame.get("q")
         try:
@@ -142,11 +157,21 @@ class Service:
             return {}
         if self._init is None:
             raise FailedPrecondition("the shim has no task yet")
+        return await self._serve_task(self._init, request)
+
+    async def _serve_task(self, init: Init, request: Message) -> Any:
         exec_id = "" if isinstance(request, Exec) else getattr(request, "process", "")
+        process = init.execs.get(exec_id) if exec_id else init
+        if isinstance(request, Attach):
+            return self._audience.add(process, request)
+        if isinstance(request, Detach):
+            return self._audience.remove(request.number)
+        if (of_streams := _OF_STREAMS.get(type(request))) is not None:
+            return await _done(of_streams(process.io, request))
         deed = (_OF_EXECS if exec_id else _OF_INIT).get(type(request))
         if deed is None:
             raise InvalidArgument(f"{request.tag} is not for {'an exec' if exec_id else 'a shim'}")
-        answer = deed(self._init, request)
+        answer = deed(init, request)
         return await answer if isinstance(answer, Coroutine) else answer
 
     def _create(self, request: Create) -> Coroutine[Any, Any, Any]:
@@ -204,6 +229,12 @@ class Service:
     def _tell(self, frame: Mapping[str, Any]) -> None:
         if self._send is not None:
             self._send(frame)
+
+
+async def _done(pending: Pending[None] | None) -> dict[str, Any]:
+    if pending is not None:
+        await pending
+    return {}
 
 
 def _record(request: Create) -> None:

@@ -22,6 +22,7 @@ from actors.messages import (
     Restore,
     ShimEvent,
     ShimGone,
+    ShimOutput,
     Unanswered,
     Undo,
 )
@@ -38,7 +39,7 @@ from shimproc.crash import point
 from shimproc.errors import ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
-from shimproc.messages import CloseIO, Hello, Kill, Pids, Update
+from shimproc.messages import CloseIO, Hello, Kill, Pids, Resize, Update
 
 log = logging.getLogger(__name__)
 _STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, PAUSED: Paused, STOPPED: Stopped}
@@ -57,6 +58,7 @@ class TaskActor(ExecDeeds):
             "tasks.stop": self._stop_called,
             "tasks.delete": self._delete_called,
             "tasks.close_io": self._close_io_called,
+            "tasks.resize": self._resize_called,
             "tasks.pids": self._pids_called,
             "tasks.pause": self._pause_called,
             "tasks.resume": self._resume_called,
@@ -69,6 +71,7 @@ class TaskActor(ExecDeeds):
             "tasks.wait": self._wait_exec_called,
             "tasks.kill": self._kill_exec_called,
             "tasks.close_io": self._close_exec_io_called,
+            "tasks.resize": self._resize_exec_called,
             "tasks.delete_process": self._delete_process_called,
         }
 
@@ -89,12 +92,19 @@ class TaskActor(ExecDeeds):
                 waited.then(lambda _: post(self.actor_ref, call))
                 return
         about_exec = getattr(call.params, "exec_id", None) is not None
+        if call.method == "tasks.attach":
+            flow.start(self._attach(call)).then(lambda outcome: _refused(call, outcome))
+            return
         served = self._exec_requests if about_exec else self._requests
         self._answer(call, served[call.method](call))
 
     def on_shim_event(self, message: ShimEvent) -> None:
         """Journaled by the shim; here it counts once it is durable."""
         self._progress.take(message.n, message.event)
+
+    def on_shim_output(self, message: ShimOutput) -> None:
+        """For an attached client."""
+        self._attachments.take(message.frame)
 
     def on_shim_gone(self, message: ShimGone) -> None:
         """Expected after a delete; else the task has lost its shim, and gets another."""
@@ -165,6 +175,19 @@ class TaskActor(ExecDeeds):
         self._state.close_io()
         await self._grip.ask(CloseIO())
         return {}
+
+    async def _resize_called(self, call: Call) -> Any:
+        self._state.resize()
+        await self._grip.ask(Resize(call.params.width, call.params.height))
+        return {}
+
+    async def _attach(self, call: Call) -> None:
+        exec_id = call.params.exec_id
+        if exec_id is None:
+            self._state.attach()
+        else:
+            self._execs.get(exec_id).state.attach()
+        await self._attachments.open(call, exec_id or "")
 
     async def _pids_called(self, _: Call) -> Any:
         self._state.pids()
@@ -288,6 +311,11 @@ def _reply(call: Call, outcome: Pending[Any]) -> None:
     if not isinstance(outcome.error, ShimyardError):
         log.error("%s failed", call.method, exc_info=outcome.error)
     call.reply.fail(outcome.error)
+
+
+def _refused(call: Call, outcome: Pending[None]) -> None:
+    if outcome.error is not None:
+        _reply(call, outcome)
 
 
 def _reply_late(reply: Unanswered | None, outcome: Pending[Any]) -> None:

@@ -14,6 +14,7 @@ from actors.messages import Changed, DropContainer, Removed, Reply, Watch
 from actors.records import Container, Exit, Stop, Task
 from actors.spec import parse_signal
 from actors.store.tasks import TaskRow
+from actors.task.attach import Attachments
 from actors.task.events import advanced, forgotten, told
 from actors.task.execs import Execs
 from actors.task.failures import named, program_of
@@ -62,6 +63,7 @@ class TaskDeeds(LoopActor):
         self._life = Life(tools, row, container, self.actor_ref)
         self._progress = Progress(loop, tools.exchange, self._tell, self._apply)
         self._grip = Grip(self._life, self._progress, tools.exchange, self.actor_ref, self._on_shim)
+        self._attachments = Attachments(self._grip)
         self._made: Pending[None] = Pending()
         self._restored = False
         self._deleting: Reply | None = None
@@ -236,6 +238,8 @@ class TaskDeeds(LoopActor):
         return self._container.stop or Stop()
 
     def _on_shim(self, state: str, pid: int) -> TaskRow:
+        if state == "alive" and self._facts.shim != "alive":
+            self._attachments.renew()
         self._facts.shim, self._facts.shim_pid = state, pid
         self._row = dataclasses.replace(self._row, shim_pid=pid)
         self._show()
@@ -254,5 +258,6 @@ class TaskDeeds(LoopActor):
 
     def _gone(self) -> None:
         self._execs.end_waits()
+        self._attachments.end()
         post(self._tools.runtime, Removed(self._row.namespace, self._row.id))
         self.stop()

@@ -14,7 +14,7 @@ from actors.task.exec_states import Running, Starting, Stopped
 from actors.task.failures import named
 from shimproc.crash import point
 from shimproc.errors import AlreadyExists, InvalidArgument, ShimyardError
-from shimproc.messages import CloseIO, DeleteProcess, Exec, Kill, Start
+from shimproc.messages import CloseIO, DeleteProcess, Exec, Kill, Resize, Start
 
 
 class ExecDeeds(TaskDeeds):
@@ -79,6 +79,12 @@ class ExecDeeds(TaskDeeds):
         exec_id = call.params.exec_id
         self._execs.get(exec_id).state.close_io()
         await self._grip.ask(CloseIO(exec_id))
+        return {}
+
+    async def _resize_exec_called(self, call: Call) -> dict[str, int]:
+        params = call.params
+        self._execs.get(params.exec_id).state.resize()
+        await self._grip.ask(Resize(params.width, params.height, params.exec_id))
         return {}
 
     async def _delete_process_called(self, call: Call) -> Exit:

@@ -27,6 +27,12 @@ class ExecState(State):
     def close_io(self) -> type[ExecState]:
         self.refuse("close the stdin of")
 
+    def attach(self) -> type[ExecState]:
+        return type(self)
+
+    def resize(self) -> type[ExecState]:
+        self.refuse("resize the terminal of")
+
     def delete(self) -> type[ExecState]:
         self.refuse("delete")
 
@@ -73,6 +79,9 @@ class Starting(ExecState):
 class Running(ExecState):
     name = status = "running"
 
+    def resize(self) -> type[ExecState]:
+        return Running
+
     def kill(self) -> type[ExecState]:
         return Running
 
@@ -85,6 +94,12 @@ class Running(ExecState):
 
 class Stopped(ExecState):
     name = status = "stopped"
+
+    def attach(self) -> type[ExecState]:
+        self.over()
+
+    def resize(self) -> type[ExecState]:
+        self.over()
 
     def kill(self) -> type[ExecState]:
         self.over()
@@ -100,4 +115,4 @@ class Stopped(ExecState):
 
 
 EXEC_STATES = (Created, Starting, Running, Stopped)
-REQUESTS = ("start", "kill", "close_io", "delete", "started", "unstarted", "exited")
+REQUESTS = ("start", "kill", "close_io", "attach", "resize", "delete", "started", "unstarted", "exited")

@@ -7,7 +7,7 @@ the dead one knew. Requests wait for it; one that was on its way is sent again, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pykka
@@ -82,6 +82,11 @@ class Grip:
                 await self.replaced(shim.pid)
                 if over():
                     return Answer(self._progress.durable, {})
+
+    def tell(self, frame: Mapping[str, Any]) -> None:
+        """Say something that needs no answer; to nobody, if there is no shim now."""
+        if self._life.shim is not None:
+            self._life.shim.tell(frame)
 
     def recover(self, former_pid: int) -> Pending[None]:
         """After a restart of the daemon: the shim of before, or one that takes over from it."""

@@ -27,6 +27,12 @@ class TaskState(State):
     def close_io(self) -> type[TaskState]:
         self.refuse("close the stdin of")
 
+    def attach(self) -> type[TaskState]:
+        self.refuse("attach to")
+
+    def resize(self) -> type[TaskState]:
+        self.refuse("resize the terminal of")
+
     def pids(self) -> type[TaskState]:
         self.refuse("list the processes of")
 
@@ -84,6 +90,12 @@ class Alive(TaskState):
         return type(self)
 
     def close_io(self) -> type[TaskState]:
+        return type(self)
+
+    def attach(self) -> type[TaskState]:
+        return type(self)
+
+    def resize(self) -> type[TaskState]:
         return type(self)
 
     def pids(self) -> type[TaskState]:
@@ -174,6 +186,12 @@ class Stopped(TaskState):
     def kill(self) -> type[TaskState]:
         self.over()
 
+    def attach(self) -> type[TaskState]:
+        self.over()
+
+    def resize(self) -> type[TaskState]:
+        self.over()
+
     def pids(self) -> type[TaskState]:
         self.over()
 
@@ -217,6 +235,7 @@ class Deleting(TaskState):
 
 TASK_STATES = (Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting)
 REQUESTS = (
-    "start", "kill", "close_io", "pids", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
+    "start", "kill", "close_io", "attach", "resize",
+    "pids", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
     "unstarted", "paused", "unpaused", "resumed", "exited",
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Without them a shim's death would break the task's pipes. Names: ``stdin.source`` and ``stdin.target`` (the named pipe and
 the process's own), ``stdout`` and ``stderr`` (the reading ends), ``stdout.fifo`` and ``stderr.fifo`` (named pipes to clients),
-``go`` and ``failed`` (a plain process that is held). Those of an exec have its id and a slash before them.
+``go`` and ``failed`` (a plain process that is held), ``console`` (a terminal's master). Those of an exec have its id and a
+slash before them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 STDIN = ("stdin.source", "stdin.target")
+CONSOLE = "console"
 
 
 class Keeper(Protocol):

@@ -15,8 +15,11 @@ from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, InvalidArgument, NotFound, ShimyardError
 from shimproc.flow import Pending, done
+from shimproc.io.attach import Attachment
 from shimproc.io.keepsakes import ForExec, taken_for
-from shimproc.io.stdio import LogSettings, ProcessIO, adopt_stdio, open_stdio
+from shimproc.io.stdio import adopt_stdio, open_stdio
+from shimproc.io.streams import ProcessIO
+from shimproc.io.uri import LogSettings
 from shimproc.messages import Deleted, Exited, Kill, Message, Started, StartFailed
 from shimproc.messages import ExecAdded as Told
 from shimproc.process.estate import Estate
@@ -48,6 +51,7 @@ class Exec:
         self._io: ProcessIO | None = None
         self._reaped: Reaped | None = None
         self._reason: str | None = None
+        self._waiting: dict[int, Attachment] = {}
         self._started_at = 0
         self.pid = 0
         self.status = 0
@@ -83,13 +87,16 @@ class Exec:
 
     async def _make(self, backend: Backend) -> None:
         try:
-            self._io = open_stdio(self._host.loop, self._told.stdio, LogSettings(**self._told.log), None)
+            logs = LogSettings(**self._told.log)
+            self._io = open_stdio(self._host.loop, self._told.stdio, logs, None, self._files.bundle)
+            self._let_in()
             added = self._added = backend.add(self._files)
             self._io.entrust(self._keeper, 0, {})
             with self._host.reaper.expecting():
-                self.pid = await added.create(self._io.child)
+                self.pid = await added.create(self._io.child, self._io.console)
                 self._watch(self._host.reaper.watch(self.pid, hold=True))
             point("shim: exec made")
+            self._io.take_terminal()
             self._io.entrust(self._keeper, self.pid, added.keepsakes)
             await added.start()
         finally:
@@ -128,12 +135,36 @@ class Exec:
                 log.debug("exec %s had ended before it was killed", self.id)
         await self._ended
 
-    def close_stdin(self) -> dict[str, int]:
-        """Close our end of its stdin."""
+    @property
+    def io(self) -> ProcessIO:
+        """Its streams; ``FailedPrecondition`` while it has none."""
         if self._io is None:
-            raise FailedPrecondition("the exec has no stdin: it is not started")
-        self._io.close_stdin()
-        return {}
+            raise FailedPrecondition("the exec has no streams: it is not started")
+        return self._io
+
+    def attach(self, attachment: Attachment) -> None:
+        """A client at its output; one that comes before the start waits for it."""
+        if not isinstance(self._state, ExecAdded | ExecStarting | ExecRunning):
+            self._state.kill()  # NotFound
+        if self._io is not None:
+            self._io.attach(attachment)
+        else:
+            self._waiting[attachment.number] = attachment
+
+    def _let_in(self) -> None:
+        assert self._io is not None
+        waiting, self._waiting = self._waiting, {}
+        for attachment in waiting.values():
+            try:
+                self._io.attach(attachment)
+            except ShimyardError as error:
+                attachment.fail(error)
+
+    def detach(self, number: int) -> None:
+        """The client is gone."""
+        self._waiting.pop(number, None)
+        if self._io is not None:
+            self._io.detach(number)
 
     async def delete(self) -> dict[str, int]:
         """Forget it, once its output is delivered. Only when it does not run."""

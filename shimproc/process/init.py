@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-from shimproc.errors import FailedPrecondition, NotFound
+from shimproc.errors import NotFound
+from shimproc.io.attach import Attachment
 from shimproc.messages import Exec, Kill, Paused, Resumed, Update
 from shimproc.process.life import InitLife
 from shimproc.process.states import Paused as PausedState
@@ -74,12 +75,16 @@ class Init(InitLife):
         await self._backend.update(request.resources)
         return {}
 
-    def close_stdin(self) -> dict[str, int]:
-        """Close our end of init's stdin."""
-        if self._io is None:
-            raise FailedPrecondition("the task has no stdin")
-        self._io.close_stdin()
-        return {}
+    def attach(self, attachment: Attachment) -> None:
+        """A client at its output."""
+        if self._ended.done:
+            self._state.over()
+        self.io.attach(attachment)
+
+    def detach(self, number: int) -> None:
+        """The client is gone."""
+        if self._io is not None:
+            self._io.detach(number)
 
     def pids(self) -> list[dict[str, int | str]]:
         """Every process of the container now, those of execs by their ids."""

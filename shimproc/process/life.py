@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 from shimproc import mounts
 from shimproc.crash import point
-from shimproc.errors import NotFound, ShimyardError
+from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
-from shimproc.io.stdio import Capture, LogSettings, ProcessIO, adopt_stdio, open_stdio
+from shimproc.io.stdio import adopt_stdio, open_stdio
+from shimproc.io.streams import ProcessIO
+from shimproc.io.uri import Capture, LogSettings
 from shimproc.messages import Create, Created, Deleted, Exited, Message, Paused, Resumed, Started, StartFailed
 from shimproc.process.estate import Estate
 from shimproc.process.execs import Execs
@@ -63,6 +65,13 @@ class InitLife:
         """The state's name."""
         return self._state.name
 
+    @property
+    def io(self) -> ProcessIO:
+        """Its streams; ``FailedPrecondition`` while it has none."""
+        if self._io is None:
+            raise FailedPrecondition("the task has no streams")
+        return self._io
+
     async def create(self) -> dict[str, int]:
         """Mounts, stdio, and the runtime's create; a failure leaves nothing of them."""
         self._state = self._state.create()()
@@ -71,12 +80,13 @@ class InitLife:
             mounts.mount_all(self._request.mounts, self._rootfs)
             point("shim: rootfs mounted")
             logs = LogSettings(**self._request.log)
-            self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._capture)
+            self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._capture, self._request.bundle)
             point("shim: stdio opened")
             self._backend = backend_of(self._request, self._host.reaper)
             with self._host.reaper.expecting():
-                self.pid = await self._backend.create(self._io.child)
+                self.pid = await self._backend.create(self._io.child, self._io.console)
                 self._host.reaper.watch(self.pid, hold=True).then(self._on_reaped)
+            self._io.take_terminal()
             point("shim: init made")
             self.entrust()
             point("shim: descriptors entrusted")

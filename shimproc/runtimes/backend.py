@@ -8,11 +8,14 @@ import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from shimproc.io.console import Console
+
 
 class ExecFiles:
     """An exec's files in the bundle: ``process``, its OCI process as JSON, and ``pid_file``, once it is made."""
 
     def __init__(self, bundle: str, exec_id: str) -> None:
+        self.bundle = bundle
         self.process = f"{bundle}/exec.{exec_id}.json"
         self.pid_file = f"{bundle}/exec.{exec_id}.pid"
 
@@ -45,8 +48,8 @@ class ExecFiles:
 class Added(Protocol):
     """An exec: one more process of a container."""
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
-        """Make it with these as its 0, 1 and 2; returns its pid, which is on disk by then (``made``).
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Make it with these as its 0, 1 and 2, or with a terminal; returns its pid, which is on disk by then (``made``).
 
         To be called while the reaper is ``expecting``. An OCI runtime's process runs from here on, a plain one is held.
         An error with ``details.kind`` ``not_found_executable`` or ``not_executable``: no program ran.
@@ -78,8 +81,8 @@ class Added(Protocol):
 class Backend(Protocol):
     """One container."""
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
-        """Make init with these as its 0, 1 and 2, held before the user's program; returns its pid.
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Make init with these as its 0, 1 and 2, or with a terminal, held before the user's program; returns its pid.
 
         To be called while the reaper is ``expecting``. After a failure ``delete`` removes what there is of it.
         """

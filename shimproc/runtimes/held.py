@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shimproc.errors import FailedPrecondition
+from shimproc.io.console import Console, make_terminal
 from shimproc.reaper import Reaper
 from shimproc.runtimes.exec_child import Held, become, failure_of
 
@@ -31,12 +32,16 @@ class HeldProcess:
         self._go: int | None = None
         self._failed: int | None = None
 
-    def fork(self, fds: tuple[int, int, int]) -> int:
-        """Its pid; ``fds`` become its 0, 1 and 2. ``OSError`` of pipe(2) and fork(2).
+    def fork(self, fds: tuple[int, int, int], console: Console | None) -> int:
+        """Its pid; ``fds`` become its 0, 1 and 2, or a terminal, for ``console``. ``OSError`` of pipe(2), pty(7) and fork(2).
 
         The child's ends are closed here, so that end-of-file means what it should; ours are kept for ``start``.
         """
         with contextlib.ExitStack() as childs:
+            if console is not None:
+                slave = self._make_terminal(console)
+                childs.callback(os.close, slave)
+                fds = (slave, slave, slave)
             hold, self._go = os.pipe2(os.O_CLOEXEC)
             childs.callback(os.close, hold)
             self._failed, report = os.pipe2(os.O_CLOEXEC)
@@ -45,6 +50,12 @@ class HeldProcess:
             if pid == 0:
                 become(self._spec, Held(hold, report, fds, self._chroot))
         return pid
+
+    def _make_terminal(self, console: Console) -> int:
+        process = self._spec["process"]
+        user, size = process.get("user") or {}, process.get("consoleSize")
+        owner = (user.get("uid", os.geteuid()), user.get("gid", os.getegid()))
+        return make_terminal(console, (size["width"], size["height"]) if size else None, owner)
 
     @property
     def keepsakes(self) -> Mapping[str, int]:

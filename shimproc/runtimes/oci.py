@@ -17,6 +17,7 @@ from typing import Any, Final
 from shimproc.cgroups import Cgroup
 from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown
 from shimproc.freezer import freeze, thaw
+from shimproc.io.console import Console
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes.backend import Added, ExecFiles
 from shimproc.runtimes.descendants import Family, naming
@@ -60,8 +61,8 @@ class OciRuntime:
         self._log = f"{options.bundle}/{LOG}"
         self._stderr = f"{options.bundle}/{STDERR}"
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
-        """Init's pid. ``fds`` are its 0, 1 and 2, and the runtime's own while it works."""
+    async def create(self, fds: tuple[int, int, int], console: Console | None) -> int:
+        """Init's pid. ``fds`` are its 0, 1 and 2 unless it has a terminal, and the runtime's own while it works."""
         options = self._options
         pid_file = f"{options.bundle}/{PID_FILE}"
         args = ["--bundle", options.bundle, "--pid-file", pid_file]
@@ -69,7 +70,7 @@ class OciRuntime:
             args.append("--no-pivot")
         if options.no_new_keyring:
             args.append("--no-new-keyring")
-        await self._run("create", [*args, options.id], fds)
+        await self._run("create", [*args, *_for_terminal(console), options.id], fds)
         pid = self._init()
         if pid is None:
             raise Unknown(f"{options.command} created {options.id} and left no pid in {pid_file}")
@@ -79,9 +80,10 @@ class OciRuntime:
         """Let init go."""
         await self._run("start", [self._options.id])
 
-    async def exec(self, files: ExecFiles, fds: tuple[int, int, int]) -> int:
+    async def exec(self, files: ExecFiles, fds: tuple[int, int, int], console: Console | None) -> int:
         """One more process, which runs at once; its pid."""
-        args = ["--detach", "--process", files.process, "--pid-file", files.pid_file, self._options.id]
+        args = ["--detach", "--process", files.process, "--pid-file", files.pid_file]
+        args += [*_for_terminal(console), self._options.id]
         await self._run("exec", args, fds)
         pid = files.pid()
         if pid is None:
@@ -194,9 +196,9 @@ class OciBackend:
         self._cgroup: Cgroup | None = None
         self._family: Family | None = None
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Init's pid; its cgroup is remembered, to find the rest of the container by."""
-        pid = await self._runtime.create(fds)
+        pid = await self._runtime.create(fds, console)
         self._cgroup = Cgroup.of(pid)
         self._family = Family(pid, self._reaper)
         return pid
@@ -276,9 +278,9 @@ class OciExec:
         self._runtime = runtime
         self._files = files
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Its pid."""
-        return await self._runtime.exec(self._files, fds)
+        return await self._runtime.exec(self._files, fds, console)
 
     async def start(self) -> None:
         """It runs already."""
@@ -304,6 +306,10 @@ class OciExec:
 
     def ended(self) -> None:
         """The runtime keeps nothing of it."""
+
+
+def _for_terminal(console: Console | None) -> list[str]:
+    return [] if console is None else ["--console-socket", console.path]
 
 
 def _environment() -> Mapping[str, str]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from shimproc.cgroups import Cgroup
 from shimproc.errors import FailedPrecondition, ResourceExhausted, ShimyardError, Unavailable, Unimplemented
 from shimproc.freezer import freeze, thaw
+from shimproc.io.console import Console
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes.backend import Added, ExecFiles
 from shimproc.runtimes.descendants import Family
@@ -46,7 +47,7 @@ class PlainBackend:
         self._family: Family | None = None
         self._held = HeldProcess(spec, chroot, reaper)
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Fork the process that will be the program, held.
 
         ``FailedPrecondition`` or ``InvalidArgument`` names the limit or cgroup that cannot be had,
@@ -54,7 +55,7 @@ class PlainBackend:
         """
         self._cgroup = self._make_cgroup()
         try:
-            pid = self._held.fork(fds)
+            pid = self._held.fork(fds, console)
             self._family = Family(pid, self._reaper)
             if self._cgroup is not None:
                 self._cgroup.add(pid)
@@ -171,10 +172,10 @@ class PlainExec:
         self._family = family
         self._cgroup = cgroup
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Forked and held; its pid is written down before it is let go."""
         try:
-            pid = self._held.fork(fds)
+            pid = self._held.fork(fds, console)
             if self._cgroup is not None:
                 self._cgroup.add(pid)
             self._files.write_pid(pid)

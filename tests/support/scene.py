@@ -114,6 +114,12 @@ class Scene:
         pieces = self.api.chunks("tasks.logs", id=task_id, exec_id=exec_id, follow=True)
         return b"".join(piece["data"] for piece in pieces)
 
+    def terminal(self, script: str, **more: Any) -> Map:
+        """Like ``shell``, on a terminal."""
+        params = self.shell(script, process={"terminal": True})
+        params["stdio"] = {"terminal": True, **more}
+        return params
+
     def output(self, script: str, **more: Any) -> Map:
         """Run a script to its end with its output captured."""
         return self.run(self.shell(script, **more), rm=True, wait=True, capture=1 << 20)
