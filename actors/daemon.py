@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pykka
@@ -45,7 +46,7 @@ from actors.store.events import bounds
 from actors.store.idempotency import KeyRow, load_keys
 from actors.store.namespaces import load_namespaces
 from actors.store.tasks import TaskRow, load_tasks
-from actors.task.tools import LogLimits, Tools
+from actors.task.tools import LogLimits, Tools, log_path
 from shimproc.errors import FailedPrecondition, ShimyardError
 from shimproc.flow import Pending, spawn
 from shimproc.loop import Loop
@@ -173,7 +174,7 @@ class Daemon:
                 self._loop,
                 disk,
                 (catalog, self._registry),
-                lambda namespace, container_id: root / "logs" / namespace / container_id / "log",
+                partial(log_path, root),
                 exchange,
             )
         )

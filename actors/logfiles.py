@@ -27,7 +27,7 @@ class LogCursor:
     """
 
     def __init__(self, path: Path, tail: int | None, since: int) -> None:
-        self._path = path
+        self.path = path
         self._tail = tail
         self._since = since
         self._fd: int | None = None
@@ -59,10 +59,10 @@ class LogCursor:
         """Newest first."""
         rotated = []
         number = 1
-        while (older := self._path.with_name(f"{self._path.name}.{number}")).exists():
+        while (older := self.path.with_name(f"{self.path.name}.{number}")).exists():
             rotated.append(older)
             number += 1
-        return [path for path in (self._path, *rotated) if path.exists()]
+        return [path for path in (self.path, *rotated) if path.exists()]
 
     def _open_next(self, inode: int | None) -> bool:
         """Open the file after the one with ``inode`` (the oldest for None); False if there is none yet."""

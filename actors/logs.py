@@ -20,13 +20,15 @@ from actors.disk import Disk
 from actors.dispatch import LoopActor, post
 from actors.logfiles import LogCursor
 from actors.messages import Call, Delivered, Stream, Subscribe, Unsubscribe
+from actors.records import Process
 from actors.registry import Registry
 from shimproc import linux
 from shimproc.errors import InvalidArgument, NotFound
 from shimproc.flow import spawn
 from shimproc.loop import READ, LoopLike
 
-Key = tuple[str, str]
+Key = tuple[str, str, str]
+"""Namespace, container id, and the id of the process: the container's for its init, else the exec's."""
 _ENDED = frozenset({"stopped", "deleting"})
 
 
@@ -50,7 +52,7 @@ class LogsActor(LoopActor):
 
     Parameters
     ----------
-    path : where the log of (namespace, container id) is kept.
+    path : where the log of (namespace, container id, exec id or None) is kept.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class LogsActor(LoopActor):
         loop: LoopLike,
         disk: Disk,
         known: tuple[Catalog, Registry],
-        path: Callable[[str, str], Path],
+        path: Callable[[str, str, str | None], Path],
         exchange: pykka.ActorRef[Any],
     ) -> None:
         super().__init__(loop)
@@ -72,13 +74,13 @@ class LogsActor(LoopActor):
         """``tasks.logs``; ``NotFound`` without the container."""
         params = call.params
         self._catalog.container(call.namespace, params.id)
-        if params.exec_id is not None:
+        if params.exec_id is not None and self._exec(call.namespace, params.id, params.exec_id) is None:
             raise NotFound(f"the task {params.id} has no exec {params.exec_id}")
         if params.tail is not None and params.tail < 0:
             raise InvalidArgument("tail: it is the number of last chunks, 0 or more")
-        path = self._path(call.namespace, params.id)
-        cursor = LogCursor(path, params.tail, params.since or 0)
-        reader = Reader((call.namespace, params.id), cursor, bool(params.follow) and self._runs(call.namespace, params.id))
+        cursor = LogCursor(self._path(call.namespace, params.id, params.exec_id), params.tail, params.since or 0)
+        key = (call.namespace, params.id, params.exec_id or params.id)
+        reader = Reader(key, cursor, bool(params.follow) and self._runs(key))
         if reader.follow:
             self._follow(reader)
         reader.stream = call.reply.stream(params.credit, lambda: self._go(reader), lambda: self._end(reader))
@@ -89,21 +91,31 @@ class LogsActor(LoopActor):
         """A task that ended writes no more: its followers read to the end, and stop."""
         for event in message.events:
             envelope = event.envelope
-            if envelope.type not in ("TaskExit", "TaskDelete") or envelope.event["id"] != envelope.event["container_id"]:
+            if envelope.type not in ("TaskExit", "TaskDelete"):
                 continue
-            for reader in [known for known in self._readers if known.key == (envelope.namespace, envelope.event["id"])]:
+            ended = (envelope.namespace, envelope.event["container_id"], envelope.event["id"])
+            for reader in [known for known in self._readers if known.key == ended]:
                 reader.follow, reader.grown = False, True
                 self._go(reader)
 
-    def _runs(self, namespace: str, task_id: str) -> bool:
+    def _runs(self, key: Key) -> bool:
+        namespace, task_id, process_id = key
+        if process_id != task_id:
+            found = self._exec(namespace, task_id, process_id)
+            return found is not None and found.status not in _ENDED
         entry = self._registry.find(namespace, task_id)
         return entry is not None and (entry.task is None or entry.task.status not in _ENDED)
+
+    def _exec(self, namespace: str, task_id: str, exec_id: str) -> Process | None:
+        entry = self._registry.find(namespace, task_id)
+        execs = () if entry is None or entry.task is None else entry.task.execs
+        return next((one for one in execs if one.id == exec_id), None)
 
     def _follow(self, reader: Reader) -> None:
         """Watch before reading, so that nothing written in between is missed."""
         if not any(known.follow for known in self._readers):
             post(self._exchange, Subscribe(self.actor_ref))
-        folder = self._path(*reader.key).parent
+        folder = reader.cursor.path.parent
         if folder.is_dir():
             reader.inotify = linux.inotify_init()
             linux.inotify_add_watch(reader.inotify, str(folder), linux.IN_MODIFY | linux.IN_CREATE | linux.IN_MOVED_TO)

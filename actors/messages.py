@@ -53,9 +53,16 @@ class Reply(Protocol):
     def kept(self, result: Any) -> tuple[Change, ...]:
         """What is to be committed with the deed, so that this answer is known to whoever repeats the request with its key."""
 
-    def stream(self, credit: int | None, on_room: Callable[[], None], on_gone: Callable[[], None]) -> Stream:
+    def stream(
+        self,
+        credit: int | None,
+        on_room: Callable[[], None],
+        on_gone: Callable[[], None],
+        on_write: Callable[[bytes, Reply], None] | None = None,
+    ) -> Stream:
         """Begin a streaming answer. ``on_room`` is called when ``room()`` grew from 0, ``on_gone`` once when the
-        client cancelled or vanished: the producer then lets go of what it holds."""
+        client cancelled or vanished: the producer then lets go of what it holds. ``on_write`` gets what the client sends
+        to the stream (``tasks.attach.write``), and answers that."""
 
 
 class Unanswered(Reply, Protocol):
@@ -63,6 +70,15 @@ class Unanswered(Reply, Protocol):
 
     def drop(self) -> None:
         """It was not done: whoever asks again has it done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A request about a task that a former daemon had begun, and where its answer goes. ``exec_id``: "" for the task itself."""
+
+    method: str
+    exec_id: str
+    reply: Unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +173,13 @@ class ShimEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ShimOutput:
+    """To a task: what a process wrote, for an attached client, as its shim has framed it (``shimproc.messages``)."""
+
+    frame: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ShimGone:
     """To a task: its shim has ended, asked to or not."""
 
@@ -210,10 +233,10 @@ class Adopt:
 class Restore:
     """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands.
 
-    ``unanswered``: (method, where the answer goes) of requests about it that the former daemon had begun.
+    ``unanswered``: the requests about it that the former daemon had begun.
     """
 
-    unanswered: tuple[tuple[str, Unanswered], ...] = ()
+    unanswered: tuple[Begun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +244,7 @@ class Undo:
     """From the runtime, to a task whose create, or removal, was cut off: let nothing be left, and say when that is ``done``."""
 
     done: Pending[None]
-    unanswered: tuple[tuple[str, Unanswered], ...] = ()
+    unanswered: tuple[Begun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

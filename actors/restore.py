@@ -15,7 +15,7 @@ from pathlib import Path
 from actors import bundle, logfiles
 from actors.catalog import Catalog
 from actors.disk import Disk
-from actors.messages import Unanswered
+from actors.messages import Begun
 from actors.runtime import Former, TakeBack
 from actors.store.tasks import TaskRow
 from actors.task.events import CREATING, DELETED
@@ -23,7 +23,6 @@ from shimproc.crash import point
 
 log = logging.getLogger(__name__)
 Task = tuple[str, str]
-Begun = tuple[str, Unanswered]
 
 
 def names(rows: Iterable[TaskRow]) -> list[Task]:
@@ -36,7 +35,7 @@ def sort_out(rows: Iterable[TaskRow], catalog: Catalog, unanswered: Mapping[Task
 
     Parameters
     ----------
-    unanswered : by (namespace, id) what a former daemon had begun: (method, where the answer goes).
+    unanswered : by (namespace, id) what a former daemon had begun.
     """
     found = []
     for row in rows:

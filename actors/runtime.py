@@ -21,14 +21,14 @@ from actors.catalog import Catalog
 from actors.dispatch import LoopActor, post
 from actors.exchange import ExchangeClient
 from actors.filters import compile_filters
-from actors.messages import Begin, Call, Change, Changed, DropContainer, Removed, Restore, Unanswered, Undo
+from actors.messages import Begin, Begun, Call, Change, Changed, DropContainer, Removed, Restore, Undo
 from actors.metadata import Metadata
 from actors.methods import METHODS
 from actors.records import Container, Stdio
 from actors.registry import Registry
 from actors.runtimes import Runtimes
 from actors.shape import dump
-from actors.spec import check_stdio
+from actors.spec import check_stdio, check_terminal
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.actor import TaskActor
 from actors.task.events import CREATING
@@ -49,8 +49,15 @@ _SERVED_BY_TASKS = frozenset(
         "tasks.kill",
         "tasks.stop",
         "tasks.delete",
+        "tasks.exec",
+        "tasks.delete_process",
         "tasks.close_io",
+        "tasks.resize",
+        "tasks.attach",
         "tasks.pids",
+        "tasks.pause",
+        "tasks.resume",
+        "tasks.update",
         "tasks.shim",
     }
 )
@@ -72,7 +79,7 @@ class Former:
     """A task of a former daemon, with the requests about it that were begun and not answered."""
 
     row: TaskRow
-    unanswered: tuple[tuple[str, Unanswered], ...]
+    unanswered: tuple[Begun, ...]
     undo: bool
 
 
@@ -156,6 +163,7 @@ class RuntimeActor(LoopActor):
         container = self._parts.catalog.container(call.namespace, params.id)
         if params.stdio is not None:
             check_stdio(params.stdio)
+            check_terminal(container.spec.get("process") or {}, params.stdio, "spec.process")
         self._registry.reserve(call.namespace, params.id)
         try:
             row = await self._row(container, params.stdio, {})

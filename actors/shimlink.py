@@ -16,7 +16,7 @@ from typing import Any
 import pykka
 
 from actors.dispatch import post
-from actors.messages import ShimEvent, ShimGone
+from actors.messages import ShimEvent, ShimGone, ShimOutput
 from shimproc.errors import Unavailable, from_map
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import Nobody
@@ -61,8 +61,12 @@ class ShimLink:
 
     def ack(self, n: int) -> None:
         """All events up to ``n`` are durable."""
+        self.tell({"ack": n})
+
+    def tell(self, frame: Mapping[str, Any]) -> None:
+        """Something that needs no answer."""
         if self._send is not None:
-            self._send({"ack": n})
+            self._send(frame)
 
     def close(self) -> None:
         """Let go; a shim whose task is deleted ends then. Nothing is posted any more for frames on the way."""
@@ -75,6 +79,8 @@ class ShimLink:
     def _on_frame(self, frame: Mapping[str, Any]) -> None:
         if "a" in frame:
             self._on_answer(frame)
+        elif "attached" in frame:
+            post(self._owner, ShimOutput(frame))
         else:
             self.last = int(frame["n"])
             post(self._owner, ShimEvent(self.last, event_of(frame["event"])))

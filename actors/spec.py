@@ -11,16 +11,17 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Final
 
-from actors.params import ContainerCreate, TaskRun
+from actors.params import ContainerCreate, Exec, TaskRun
 from actors.records import Mount, Stdio
 from shimproc.errors import InvalidArgument
-from shimproc.io.stdio import parse_uri
+from shimproc.io.uri import parse_uri
 
 MAX_DEPTH: Final = 64
 MAX_CAPTURE: Final = 8 << 20
 MAX_LABEL: Final = 4096
 POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
 _DIGITS: Final = 9
+_NUMBERS: Final = ("limit", "swap", "reservation", "shares", "quota", "period")
 _LAST_ID: Final = 2**32 - 2
 
 
@@ -30,6 +31,7 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
     for index, mount in enumerate(params.rootfs):
         _check_mount(mount, f"rootfs[{index}]")
     check_stdio(params.stdio)
+    check_terminal(params.spec["process"], params.stdio, "spec.process")
     check_labels(params.labels)
     _check_runtime(params.runtime.name)
     if params.timeout is not None:
@@ -44,6 +46,36 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
         raise InvalidArgument(f"capture: {capture} is not within 0 and {MAX_CAPTURE} bytes; use log: for more")
     if capture is not None and isinstance(params, TaskRun) and not params.wait:
         raise InvalidArgument("capture: it needs wait, whose reply carries the output")
+
+
+def check_exec(params: Exec) -> None:
+    """What ``tasks.exec`` takes; ``InvalidArgument`` names the first that is wrong."""
+    check_plain(params.process, "process")
+    _check_process(params.process, "process")
+    check_stdio(params.stdio)
+    check_terminal(params.process, params.stdio, "process")
+
+
+def check_terminal(process: Mapping[str, Any], stdio: Stdio, field: str) -> None:
+    """A runtime gives a terminal to a process whose spec has one, and to no other."""
+    if bool(process.get("terminal")) != stdio.terminal:
+        raise InvalidArgument(f"{field}.terminal: it differs from stdio.terminal; make both true, or neither")
+
+
+def check_resources(resources: Mapping[str, Any], field: str) -> None:
+    """OCI ``linux.resources``, as far as it matters here; ``InvalidArgument`` names the field."""
+    check_plain(resources, field)
+    if not resources:
+        raise InvalidArgument(f"{field}: it names no limit; give memory, cpu or pids")
+    for name in ("memory", "cpu", "pids"):
+        values = resources.get(name)
+        if values is None:
+            continue
+        if not isinstance(values, Mapping):
+            raise InvalidArgument(f"{field}.{name}: expected a map")
+        for key, value in values.items():
+            if key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InvalidArgument(f"{field}.{name}.{key}: expected an integer, got {value!r}")
 
 
 def check_spec(spec: Mapping[str, Any], field: str = "spec") -> None:

@@ -118,6 +118,10 @@ class Cgroup:
             else:
                 raise _lacking(setting)
 
+    def folder(self, controller: str) -> str | None:
+        """Where it is seen in the hierarchy of a controller of v1, or, for "", of v2."""
+        return self._folders.get(controller)
+
     def add(self, pid: int) -> None:
         """Move a process in. ``OSError`` of cgroup.procs (cgroups(7)): ESRCH when it has ended."""
         for folder in self._folders.values():

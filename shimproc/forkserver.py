@@ -33,7 +33,7 @@ from shimproc.loop import READ, Loop
 from shimproc.messages import Fork, Shutdown, request_of
 from shimproc.process.estate import Estate
 from shimproc.reaper import Exited, exit_status
-from shimproc.ward import Ward, carried_over, close_all, connect_in, listed, pidfd_of
+from shimproc.ward import Ward, carried_over, close_all, connect_in, listed
 
 log = logging.getLogger(__name__)
 SOCKET = "forkserver.sock"
@@ -53,7 +53,7 @@ class ForkServer:
         self._links: set[Link] = set()
         self._wards: dict[int, Ward] = {}
         self._bundles: dict[str, Ward] = {}
-        self._inits: dict[int, Ward] = {}
+        self._members: dict[int, Ward] = {}
         self._strangers: dict[int, Exited] = {}
         self._loop.watch(listener.fileno(), READ, self._on_connection)
         self._loop.on_signal(signal.SIGCHLD, self._reap)
@@ -78,7 +78,7 @@ class ForkServer:
         def on_message(frame: dict[str, Any], fds: list[int]) -> None:
             self._on_shims_message(ward, frame, fds)
 
-        ward = Ward(Fork(bundle, ""), pid, Link(self._loop, sock, on_message, _nothing), {}, pidfd=pidfd)
+        ward = Ward(Fork(bundle, ""), pid, Link(self._loop, sock, on_message, _nothing), pidfd=pidfd)
         self._wards[pid] = self._bundles[bundle] = ward
         self._loop.watch(pidfd, READ, lambda _: self._on_strangers_end(ward))
         ward.line.send({"line": True})
@@ -164,7 +164,7 @@ class ForkServer:
         def on_message(frame: dict[str, Any], fds: list[int]) -> None:
             self._on_shims_message(ward, frame, fds)
 
-        ward = Ward(request, pid, Link(self._loop, ours, on_message, _nothing), {})
+        ward = Ward(request, pid, Link(self._loop, ours, on_message, _nothing))
         self._wards[pid] = self._bundles[request.bundle] = ward
         return ward
 
@@ -193,17 +193,21 @@ class ForkServer:
 
     def _on_shims_message(self, ward: Ward, frame: Mapping[str, Any], fds: list[int]) -> None:
         if "keep" in frame:
-            close_all(ward.kept)
-            ward.kept = dict(zip(frame["keep"], fds, strict=False))
-            fds = fds[len(ward.kept) :]
-            ward.init = int(frame["pid"])
-            self._inits[ward.init] = ward
+            names, pid = frame["keep"], int(frame["pid"])
+            ward.keep(names, fds[: len(names)], pid)
+            fds = fds[len(names) :]
+            if pid in self._strangers:  # it ended before it was known
+                self._tell_end(ward, pid, self._strangers.pop(pid))
+            elif pid:
+                self._members[pid] = ward
         if "ward" in frame:
             ward.request = Fork.from_map(frame["ward"])
         ward.left = ward.left or "leave" in frame
         for name in frame.get("drop", ()):
-            if (fd := ward.kept.pop(name, None)) is not None:
-                os.close(fd)
+            ward.drop(name)
+        if "forget" in frame:
+            ward.forget(int(frame["pid"]), str(frame["forget"]))
+            self._members.pop(int(frame["pid"]), None)
         for fd in fds:
             os.close(fd)
 
@@ -227,14 +231,17 @@ class ForkServer:
 
     def _on_orphan(self, pid: int, status: int) -> None:
         ended = Exited(exit_status(status), time.time_ns())
-        ward = self._inits.pop(pid, None)
-        if ward is None:  # perhaps the init of a shim whose last words are not read yet
+        ward = self._members.pop(pid, None)
+        if ward is None:  # perhaps of a shim whose last words are not read yet
             self._strangers[pid] = ended
             if len(self._strangers) > _STRANGERS:
                 del self._strangers[next(iter(self._strangers))]
         else:
-            ward.exited = ended
-            ward.line.send({"exited": pid, "status": ended.status, "at": ended.at})
+            self._tell_end(ward, pid, ended)
+
+    def _tell_end(self, ward: Ward, pid: int, ended: Exited) -> None:
+        ward.exits[pid] = ended
+        ward.line.send({"exited": pid, "status": ended.status, "at": ended.at})
 
     def _on_shims_end(self, ward: Ward, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
@@ -243,8 +250,10 @@ class ForkServer:
         ward.line.read()  # what it has told last
         ward.line.close()
         del self._bundles[ward.request.bundle]
-        self._inits.pop(ward.init, None)
-        ward.exited = ward.exited or self._strangers.pop(ward.init, None)
+        for member in ward.members:
+            self._members.pop(member, None)
+            if (ended := self._strangers.pop(member, None)) is not None:
+                ward.exits[member] = ended
         if code != 0 and ward.deaths < _MOST_DEATHS:
             self._follow(ward)
         else:
@@ -256,8 +265,7 @@ class ForkServer:
         if not os.path.isdir(dead.request.bundle):  # noqa: PTH112 - pathlib costs each shim memory
             close_all(dead.kept)
             return
-        inherited = dead.exited is None and dead.pidfd is None  # only then its pid is still its own
-        estate = Estate(dict(dead.kept), pidfd_of(dead.init) if inherited else None, dead.exited)
+        estate = dead.estate(self._strangers)
         try:
             ward = self._fork(dataclasses.replace(dead.request, adopt=True), None, estate)
         except ShimyardError as error:  # the daemon asks again
@@ -265,12 +273,11 @@ class ForkServer:
             close_all(dead.kept)
             return
         finally:
-            if estate.pidfd is not None:
-                os.close(estate.pidfd)
+            for pidfd in estate.pidfds.values():
+                os.close(pidfd)
         point("forkserver: successor forked")
-        ward.kept, ward.init, ward.exited, ward.deaths = dead.kept, dead.init, dead.exited, dead.deaths + 1
-        if ward.init and ward.exited is None:
-            self._inits[ward.init] = ward
+        ward.inherit(dead)
+        self._members |= dict.fromkeys(ward.members - ward.exits.keys(), ward)
 
     def _end_if_idle(self) -> None:
         if not self._links and not self._wards:

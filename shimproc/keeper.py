@@ -1,7 +1,8 @@
 """A shim's line to the forkserver, which outlives it: what to keep for the next shim, and what it says to this one.
 
-    shim -> forkserver    {"keep": names, "pid": init} + descriptors      duplicates to be kept
+    shim -> forkserver    {"keep": names, "pid": pid} + descriptors       duplicates to be kept
                           {"drop": names}                                 these are closed
+                          {"forget": exec's id, "pid"}                    it has ended, which is journaled
                           {"ward": fork}, {"leave": true}                 to one that has not forked this shim
     forkserver -> shim    {"line": true}                                  on shim.sock: this is not a daemon
                           {"link": true} + 1 fd                           a daemon's link: serve it
@@ -67,6 +68,10 @@ class ForkserverLine:
         if not self._dropped:
             self._loop.call_soon(self._tell_dropped)
         self._dropped += names
+
+    def forget(self, pid: int, owner: str = "") -> None:
+        """No successor has to care for it."""
+        self._send({"forget": owner, "pid": pid})
 
     def _tell_dropped(self) -> None:
         names, self._dropped = self._dropped, []

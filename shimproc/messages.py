@@ -2,9 +2,12 @@
 
     daemon -> shim        {"q": number, "verb": "start", ...fields}          a request
                           {"ack": n}                                         all events up to n are durable
+                          {"grant": number, "n": n}                          an attached client takes n more chunks
     shim   -> daemon      {"a": number, "n": last event, "ok": {...}}        its answer; it may be relied on
                           {"a": number, "n": last event, "error": {...}}     once event n is durable
                           {"n": n, "event": {"kind": "exited", ...fields}}   an event, numbered per shim from 1
+                          {"attached": number, "stream", "at", "data"}       output for an attached client
+                          {"attached": number, "end": error or null}         it was all
     daemon -> forkserver  {"q": number, "verb": "fork", ...fields} + 1 fd    the shim's end of its first link
     forkserver -> daemon  {"a": number, "ok": {"pid"}} + 1 fd                a pidfd of the new shim
                           {"shim": pid, "status": wait status}               a shim has ended
@@ -75,6 +78,17 @@ class Create(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Exec(Message):
+    """Add a process to the task, to be started later. ``spec``: an OCI process; ``log``: as in ``Create``."""
+
+    tag: ClassVar[str] = "exec"
+    process: str
+    spec: Mapping[str, Any]
+    stdio: Mapping[str, Any]
+    log: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Start(Message):
     """Let the process go. ``process`` is "" for init, else an exec's id; so in all that follow."""
 
@@ -102,10 +116,77 @@ class Delete(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteProcess(Message):
+    """Remove an exec that does not run."""
+
+    tag: ClassVar[str] = "delete_process"
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Message):
+    """Freeze every process of the container."""
+
+    tag: ClassVar[str] = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(Message):
+    """Let them go on."""
+
+    tag: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Message):
+    """Change limits while the task runs: OCI ``linux.resources``."""
+
+    tag: ClassVar[str] = "update"
+    resources: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class CloseIO(Message):
     """Close the process's stdin."""
 
     tag: ClassVar[str] = "close_io"
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resize(Message):
+    """The size of the process's terminal, in characters."""
+
+    tag: ClassVar[str] = "resize"
+    width: int
+    height: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach(Message):
+    """Send what the process writes from now on, too, as far as it is granted. ``number``: the daemon's name for it."""
+
+    tag: ClassVar[str] = "attach"
+    number: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Detach(Message):
+    """No more."""
+
+    tag: ClassVar[str] = "detach"
+    number: int
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Message):
+    """To the process's stdin; answered when it is taken."""
+
+    tag: ClassVar[str] = "write"
+    data: bytes
     process: str = ""
 
 
@@ -138,6 +219,34 @@ class Created(Message):
     tag: ClassVar[str] = "created"
     at: int
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecAdded(Message):
+    """An exec is known, and can be started. ``program``: the first of its args."""
+
+    tag: ClassVar[str] = "exec_added"
+    at: int
+    process: str
+    program: str
+    stdio: Mapping[str, Any]
+    log: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Message):
+    """Every process of the container is frozen."""
+
+    tag: ClassVar[str] = "paused"
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Message):
+    """They go on."""
+
+    tag: ClassVar[str] = "resumed"
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +298,16 @@ class Deleted(Message):
 
 
 REQUESTS: Mapping[str, type[Message]] = {
-    cls.tag: cls for cls in (Fork, Create, Start, Kill, Delete, CloseIO, Pids, Hello, Shutdown)
+    cls.tag: cls
+    for cls in (
+        *(Fork, Create, Exec, Start, Kill, Pause, Resume, Update, CloseIO, Pids),
+        *(Resize, Attach, Detach, Write),
+        *(DeleteProcess, Delete, Hello, Shutdown),
+    )
 }
-EVENTS: Mapping[str, type[Message]] = {cls.tag: cls for cls in (Created, Started, StartFailed, Exited, Deleted)}
+EVENTS: Mapping[str, type[Message]] = {
+    cls.tag: cls for cls in (Created, ExecAdded, Started, StartFailed, Paused, Resumed, Exited, Deleted)
+}
 
 
 def request_frame(number: int, request: Message) -> dict[str, Any]:

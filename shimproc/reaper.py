@@ -77,6 +77,7 @@ class Reaper:
         self._loop = loop
         self._watched: dict[int, tuple[int, Pending[Exited]]] = {}
         self._held: set[int] = set()
+        self._hoped: dict[int, Pending[Exited]] = {}
         self._expecting = 0
 
     def watch(self, pid: int, *, hold: bool = False) -> Pending[Exited]:
@@ -101,8 +102,22 @@ class Reaper:
         self._loop.watch(pidfd, READ, lambda _: self._reap(pid))
         return self._watch(pid, pidfd, hold=False)
 
+    def hear(self, pid: int) -> Pending[Exited]:
+        """Of a process that has ended, unseen: somebody may tell yet (``learn``), else that is ``Unavailable``."""
+        heard = self._hoped[pid] = Pending()
+
+        def give_up() -> None:
+            self._hoped.pop(pid, None)
+            heard.fail(Unavailable(f"process {pid} ended while nobody was there to see it"))
+
+        timer = self._loop.call_later(_HEARSAY_SECONDS, give_up)
+        heard.then(lambda _: timer.cancel())
+        return heard
+
     def learn(self, pid: int, exited: Exited) -> None:
         """Somebody who may know says how ``pid`` ended."""
+        if (heard := self._hoped.pop(pid, None)) is not None:
+            heard.set(exited)
         known = self._watched.get(pid)
         if known is not None and not known[1].done:
             self._forget(pid)
@@ -132,6 +147,12 @@ class Reaper:
             pending.set(None)
 
         self._loop.watch(fd, READ, ready)
+        return pending
+
+    def after(self, seconds: float) -> Pending[None]:
+        """Done then."""
+        pending: Pending[None] = Pending()
+        self._loop.call_later(seconds, lambda: pending.set(None))
         return pending
 
     def ended(self, pid: int, seconds: float) -> Pending[None]:

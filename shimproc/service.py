@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 import cbor2
 
@@ -20,31 +20,64 @@ from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, to_map
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import Keeper
+from shimproc.io.streams import ProcessIO
 from shimproc.journal import Journal
 from shimproc.loop import LoopLike
 from shimproc.messages import (
+    Attach,
     CloseIO,
     Create,
-    Created,
     Delete,
+    DeleteProcess,
+    Detach,
+    Exec,
     Hello,
     Kill,
     Message,
+    Pause,
     Pids,
+    Resize,
+    Resume,
     Shutdown,
     Start,
+    Update,
+    Write,
     event_map,
     event_of,
     request_of,
 )
+from shimproc.process.audience import Audience
 from shimproc.process.estate import Estate
-from shimproc.process.init import Host, Init
+from shimproc.process.host import Host
+from shimproc.process.init import Init
 from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
 VERSION = 1
 INTENT = "create.cbor"
 Send = Callable[[Mapping[str, Any]], None]
+Deed = Callable[[Init, Any], Any]
+"""Its answer, or a coroutine that returns it."""
+_OF_INIT: Final[Mapping[type[Message], Deed]] = {
+    Start: lambda init, _: init.start(),
+    Kill: lambda init, request: init.kill(request),
+    Exec: lambda init, request: init.exec(request),
+    Pause: lambda init, _: init.pause(),
+    Resume: lambda init, _: init.resume(),
+    Update: lambda init, request: init.update(request),
+    Pids: lambda init, _: {"pids": init.pids()},
+    Delete: lambda init, request: init.delete(force=request.force),
+}
+_OF_STREAMS: Final[Mapping[type[Message], Callable[[ProcessIO, Any], Pending[None] | None]]] = {
+    CloseIO: lambda streams, _: streams.close_stdin(),
+    Resize: lambda streams, request: streams.resize(request.width, request.height),
+    Write: lambda streams, request: streams.write(request.data),
+}
+_OF_EXECS: Final[Mapping[type[Message], Deed]] = {
+    Start: lambda init, request: init.start_exec(request.process),
+    Kill: lambda init, request: init.execs.get(request.process).kill(request),
+    DeleteProcess: lambda init, request: init.execs.delete(request.process),
+}
 
 
 class Service:
@@ -68,6 +101,7 @@ class Service:
         self._init: Init | None = None
         self._started_at = time.time_ns()
         self._last = journal.last
+        self._audience = Audience(self._tell)
         self._adopted = False
         self._adopting: Pending[None] | None = None
 
@@ -84,11 +118,13 @@ class Service:
 
     def attach(self, send: Send) -> None:
         """Answers and events go to ``send`` from now on; the newest link is the daemon's."""
+        self._audience.clear()
         self._send = send
 
     def detach(self) -> None:
         """The daemon is gone, for now. Without a task, or with a deleted one, nobody will come back."""
         self._send = None
+        self._audience.clear()
         if self._adopting is None:
             self._end_if_idle()
 
@@ -99,6 +135,9 @@ class Service:
             return
         if "ack" in frame:
             self._journal.ack(int(frame["ack"]))
+            return
+        if "grant" in frame:
+            self._audience.give_credit(int(frame["grant"]), int(frame["n"]))
             return
         number = frame.get("q")
         try:
@@ -118,21 +157,22 @@ class Service:
             return {}
         if self._init is None:
             raise FailedPrecondition("the shim has no task yet")
-        return await self._serve_init(self._init, request)
+        return await self._serve_task(self._init, request)
 
-    async def _serve_init(self, init: Init, request: Message) -> Any:
-        match request:
-            case Start():
-                return await init.start()
-            case Kill():
-                return init.kill(request)
-            case Delete():
-                return await init.delete(force=request.force)
-            case CloseIO():
-                return init.close_stdin()
-            case Pids():
-                return {"pids": init.pids()}
-        raise InvalidArgument(f"{request.tag} is not for a shim")
+    async def _serve_task(self, init: Init, request: Message) -> Any:
+        exec_id = "" if isinstance(request, Exec) else getattr(request, "process", "")
+        process = init.execs.get(exec_id) if exec_id else init
+        if isinstance(request, Attach):
+            return self._audience.add(process, request)
+        if isinstance(request, Detach):
+            return self._audience.remove(request.number)
+        if (of_streams := _OF_STREAMS.get(type(request))) is not None:
+            return await _done(of_streams(process.io, request))
+        deed = (_OF_EXECS if exec_id else _OF_INIT).get(type(request))
+        if deed is None:
+            raise InvalidArgument(f"{request.tag} is not for {'an exec' if exec_id else 'a shim'}")
+        answer = deed(init, request)
+        return await answer if isinstance(answer, Coroutine) else answer
 
     def _create(self, request: Create) -> Coroutine[Any, Any, Any]:
         if self._init is not None and self._init.state != "new":
@@ -148,7 +188,6 @@ class Service:
         try:
             if request is not None:
                 events = [event_of(values) for _, values in self._journal.since(0)]
-                estate.created_at = next((event.at for event in events if isinstance(event, Created)), 0)
                 self._init = Init(self._host, request)
                 await self._init.adopt(events, estate)
         finally:
@@ -192,6 +231,12 @@ class Service:
     def _tell(self, frame: Mapping[str, Any]) -> None:
         if self._send is not None:
             self._send(frame)
+
+
+async def _done(pending: Pending[None] | None) -> dict[str, Any]:
+    if pending is not None:
+        await pending
+    return {}
 
 
 def _record(request: Create) -> None:

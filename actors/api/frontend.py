@@ -23,7 +23,7 @@ from actors.api.replies import ClientReply, ClientStream, Streams, error_body
 from actors.api.requests import BadRequest, Request, parse_request
 from actors.dispatch import LoopActor, post
 from actors.messages import Call
-from actors.params import StreamCredit, StreamRef
+from actors.params import AttachWrite, StreamCredit, StreamRef
 from shimproc.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -136,7 +136,7 @@ class FrontEnd(LoopActor):
                 request.id,
                 ResourceExhausted(f"more than {self._access.requests_per_client} requests in flight; wait for some answers"),
             )
-        if isinstance(request.params, (StreamCredit, StreamRef)):
+        if isinstance(request.params, (StreamCredit, StreamRef, AttachWrite)):
             self._steer(peer, request)
             return
         reply = ClientReply(self._outlet, peer, request.id, self._streams)
@@ -154,15 +154,13 @@ class FrontEnd(LoopActor):
         post(target, Call(request.method, request.namespace, request.params, reply))
 
     def _steer(self, peer: Peer, request: Request) -> None:
-        """stream.credit and stream.cancel."""
+        """stream.credit, stream.cancel and tasks.attach.write."""
         reply = ClientReply(self._outlet, peer, request.id, self._streams)
         stream = self._streams.find(peer, request.params.stream)
         try:
-            _steer(stream, request.params)
+            _steer(stream, request.params, reply)
         except ShimyardError as error:
             reply.fail(error)
-        else:
-            reply.ok({})
 
     def _on_disconnect(self) -> None:
         """Somebody has gone; which one a send will tell: ask all that are only being listened to, once for many."""
@@ -178,13 +176,18 @@ class FrontEnd(LoopActor):
             stream.probe()
 
 
-def _steer(stream: ClientStream | None, params: StreamCredit | StreamRef) -> None:
+def _steer(stream: ClientStream | None, params: StreamCredit | StreamRef | AttachWrite, reply: ClientReply) -> None:
     if stream is None:
         raise NotFound(f"stream: {params.stream} is no open stream of this client")
-    if isinstance(params, StreamRef):
-        stream.close()
-        return
-    stream.add_credit(params.n)
+    match params:
+        case AttachWrite():
+            stream.write(params.data, reply)  # answered when the process's stdin has taken it
+            return
+        case StreamRef():
+            stream.close()
+        case StreamCredit():
+            stream.add_credit(params.n)
+    reply.ok({})
 
 
 def is_let_in(frame: zmq.Frame) -> bool:

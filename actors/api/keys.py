@@ -18,7 +18,7 @@ import cbor2
 from actors.api.replies import ClientReply
 from actors.api.requests import Request
 from actors.exchange import ExchangeClient
-from actors.messages import Change
+from actors.messages import Begun, Change
 from actors.shape import dump
 from actors.store.idempotency import DropKey, DropKeys, KeyRow, PutKey
 from shimproc.errors import InvalidArgument, to_map
@@ -56,14 +56,14 @@ class Keys:
         }
         self._sweep()
 
-    def begun_before(self, tasks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[str, KeyedReply]]]:
-        """By task, (method, its answer) of what a former daemon had begun; what is about none of ``tasks`` is dropped."""
-        found: dict[tuple[str, str], list[tuple[str, KeyedReply]]] = {task: [] for task in tasks}
+    def begun_before(self, tasks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[Begun]]:
+        """By task, what a former daemon had begun; what is about none of ``tasks`` is dropped."""
+        found: dict[tuple[str, str], list[Begun]] = {task: [] for task in tasks}
         for name, known in list(self._known.items()):
             if known.reply is None:
-                task = (name[0], known.target)
-                if task in found:
-                    found[task].append((name[1], KeyedReply(self, name)))
+                task_id, _, exec_id = known.target.partition("/")
+                if (name[0], task_id) in found:
+                    found[name[0], task_id].append(Begun(name[1], exec_id, KeyedReply(self, name)))
                 else:
                     self.drop(name)
         return found
@@ -75,7 +75,7 @@ class Keys:
         fingerprint = hashlib.sha256(cbor2.dumps(request.raw, canonical=True)).digest()
         known = self._known.get(name)
         if known is None:
-            target = str(request.raw.get("id") or "")
+            target = "/".join(str(request.raw[name]) for name in ("id", "exec_id") if request.raw.get(name))
             self._begin(name, Known(fingerprint, time.time_ns(), target, None, [(request, reply, go_on)]), go_on)
         elif known.fingerprint != fingerprint:
             reply.fail(InvalidArgument("key: it was used before with other params; take a fresh key for each request"))

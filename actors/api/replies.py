@@ -10,9 +10,9 @@ import cbor2
 from actors.api.outlet import Outlet
 from actors.api.peers import STREAM_QUEUE, Peer
 from actors.api.requests import Id
-from actors.messages import Change
+from actors.messages import Change, Reply
 from actors.shape import dump
-from shimproc.errors import Internal, to_map
+from shimproc.errors import FailedPrecondition, Internal, to_map
 from shimproc.loop import Timer
 
 
@@ -66,9 +66,15 @@ class ClientReply:
             self._outlet.send(self._peer, body)
             self._outlet.forget_if_idle(self._peer)
 
-    def stream(self, credit: int | None, on_room: Callable[[], None], on_gone: Callable[[], None]) -> ClientStream:
+    def stream(
+        self,
+        credit: int | None,
+        on_room: Callable[[], None],
+        on_gone: Callable[[], None],
+        on_write: Callable[[bytes, Reply], None] | None = None,
+    ) -> ClientStream:
         """Begin a streaming answer; its number is told at once."""
-        made = ClientStream(self._outlet, self._peer, self._id, credit, (on_room, on_gone))
+        made = ClientStream(self._outlet, self._peer, self._id, credit, (on_room, on_gone, on_write))
         if self._over:  # its deadline has passed: nobody reads it
             made.cancel()
             return made
@@ -96,13 +102,13 @@ class ClientStream:
         peer: Peer,
         request_id: Id,
         credit: int | None,
-        callbacks: tuple[Callable[[], None], Callable[[], None]],
+        callbacks: tuple[Callable[[], None], Callable[[], None], Callable[[bytes, Reply], None] | None],
     ) -> None:
         self._outlet = outlet
         self._peer = peer
         self._id = request_id
         self._credit = credit
-        self._on_room, self._on_gone = callbacks
+        self._on_room, self._on_gone, self._on_write = callbacks
         self._streams: Streams | None = None
         self._over = False
         self.number = 0
@@ -138,6 +144,12 @@ class ClientStream:
         if self._credit is not None:
             self._credit -= 1
         self._send({"more": True, "stream": self.number, "chunk": dump(chunk)})
+
+    def write(self, data: bytes, reply: Reply) -> None:
+        """What the client sends. ``FailedPrecondition``: nobody takes it."""
+        if self._on_write is None:
+            raise FailedPrecondition("stream: it takes no input; only that of tasks.attach does")
+        self._on_write(data, reply)
 
     def add_credit(self, n: int) -> None:
         """The client takes n more."""

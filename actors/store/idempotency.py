@@ -19,7 +19,7 @@ class KeyRow:
     fingerprint : a hash of the params, by which another request under the same key is told apart.
     reply : the encoded answer; None while the request is begun and not answered.
     at : when it came, ns since the epoch.
-    target : the id of the container or task that it is about; "" for none.
+    target : the id of the container or task that it is about, with an exec's id and a slash between; "" for none.
     """
 
     namespace: str

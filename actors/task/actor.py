@@ -15,35 +15,37 @@ from actors.dispatch import post
 from actors.messages import (
     Adopt,
     Begin,
+    Begun,
     Call,
     Expired,
     Reply,
     Restore,
     ShimEvent,
     ShimGone,
+    ShimOutput,
     Unanswered,
     Undo,
 )
 from actors.records import Container, Exit, Stop, Task
-from actors.spec import check_seconds, parse_signal
+from actors.spec import check_resources, check_seconds, parse_signal
 from actors.store.tasks import TaskRow
-from actors.task.deeds import TaskDeeds
-from actors.task.events import CREATED, RUNNING, STOPPED
-from actors.task.states import Created, Creating, Deleting, Running, Stopped, TaskState
+from actors.task.events import CREATED, PAUSED, RUNNING, STOPPED
+from actors.task.exec_deeds import ExecDeeds
+from actors.task.states import Created, Creating, Deleting, Paused, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import NotFound, ShimyardError
+from shimproc.errors import ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
-from shimproc.messages import CloseIO, Hello, Kill, Pids
+from shimproc.messages import CloseIO, Hello, Kill, Pids, Resize, Update
 
 log = logging.getLogger(__name__)
-_STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, STOPPED: Stopped}
+_STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, PAUSED: Paused, STOPPED: Stopped}
 
 
-class TaskActor(TaskDeeds):
+class TaskActor(ExecDeeds):
     """A task from its creation to its removal; the runtime holds it, by its ref."""
 
     def __init__(self, loop: LoopLike, tools: Tools, row: TaskRow, container: Container) -> None:
@@ -56,8 +58,21 @@ class TaskActor(TaskDeeds):
             "tasks.stop": self._stop_called,
             "tasks.delete": self._delete_called,
             "tasks.close_io": self._close_io_called,
+            "tasks.resize": self._resize_called,
             "tasks.pids": self._pids_called,
+            "tasks.pause": self._pause_called,
+            "tasks.resume": self._resume_called,
+            "tasks.update": self._update_called,
             "tasks.shim": self._shim_called,
+        }
+        self._exec_requests: Mapping[str, Callable[[Call], Coroutine[Any, Any, Any]]] = {
+            "tasks.exec": self._exec_called,
+            "tasks.start": self._start_exec_called,
+            "tasks.wait": self._wait_exec_called,
+            "tasks.kill": self._kill_exec_called,
+            "tasks.close_io": self._close_exec_io_called,
+            "tasks.resize": self._resize_exec_called,
+            "tasks.delete_process": self._delete_process_called,
         }
 
     # -- messages
@@ -76,14 +91,20 @@ class TaskActor(TaskDeeds):
             if not waited.done:
                 waited.then(lambda _: post(self.actor_ref, call))
                 return
-        params = call.params
-        if getattr(params, "exec_id", None) is not None:
-            raise NotFound(f"the task {self._row.id} has no exec {params.exec_id}")
-        self._answer(call, self._requests[call.method](call))
+        about_exec = getattr(call.params, "exec_id", None) is not None
+        if call.method == "tasks.attach":
+            flow.start(self._attach(call)).then(lambda outcome: _refused(call, outcome))
+            return
+        served = self._exec_requests if about_exec else self._requests
+        self._answer(call, served[call.method](call))
 
     def on_shim_event(self, message: ShimEvent) -> None:
         """Journaled by the shim; here it counts once it is durable."""
         self._progress.take(message.n, message.event)
+
+    def on_shim_output(self, message: ShimOutput) -> None:
+        """For an attached client."""
+        self._attachments.take(message.frame)
 
     def on_shim_gone(self, _: ShimGone) -> None:
         """Expected after a delete; else the task has lost its shim, and gets another."""
@@ -113,8 +134,8 @@ class TaskActor(TaskDeeds):
             if outcome.error is not None:  # its row stays, for the next daemon to try
                 log.error("undo of %s failed", self._row.id, exc_info=outcome.error)
             message.done.set(None)
-            for _method, reply in message.unanswered:
-                reply.drop()
+            for begun in message.unanswered:
+                begun.reply.drop()
 
         undone.then(answer)
 
@@ -158,10 +179,35 @@ class TaskActor(TaskDeeds):
         await self._grip.ask(CloseIO())
         return {}
 
+    async def _resize_called(self, call: Call) -> Any:
+        self._state.resize()
+        await self._grip.ask(Resize(call.params.width, call.params.height))
+        return {}
+
+    async def _attach(self, call: Call) -> None:
+        exec_id = call.params.exec_id
+        if exec_id is None:
+            self._state.attach()
+        else:
+            self._execs.get(exec_id).state.attach()
+        await self._attachments.open(call, exec_id or "")
+
     async def _pids_called(self, _: Call) -> Any:
         self._state.pids()
         answer = await self._grip.ask(Pids())
-        return {"pids": [{"pid": pid} for pid in answer.result["pids"]]}
+        return {"pids": answer.result["pids"]}
+
+    async def _pause_called(self, _: Call) -> Any:
+        return await self._pause()
+
+    async def _resume_called(self, _: Call) -> Any:
+        return await self._resume()
+
+    async def _update_called(self, call: Call) -> Any:
+        check_resources(call.params.resources, "resources")
+        self._state.update()
+        await self._grip.ask(Update(call.params.resources))
+        return {}
 
     async def _shim_called(self, _: Call) -> Any:
         answer = await self._grip.ask(Hello(self._progress.durable))
@@ -204,12 +250,13 @@ class TaskActor(TaskDeeds):
 
     # -- after a restart of the daemon
 
-    async def _restore(self, unanswered: Sequence[tuple[str, Unanswered]]) -> None:
+    async def _restore(self, unanswered: Sequence[Begun]) -> None:
         point("daemon: task to be taken back")
         self._made.set(None)
-        self._deleting = next((reply for method, reply in unanswered if method == "tasks.delete"), None)
+        self._deleting = _reply_to("tasks.delete", unanswered)
+        self._removals = {one.exec_id: one.reply for one in unanswered if one.method == "tasks.delete_process"}
         await self._grip.recover(self._row.shim_pid)
-        self._deleting = None
+        self._deleting, self._removals = None, {}
         if self._facts.shim == "lost" and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
             self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
             self._facts.shim = "lost"
@@ -217,10 +264,12 @@ class TaskActor(TaskDeeds):
         self._show()
         if self._facts.deleted:
             await self._clear()
-        run = next((reply for method, reply in unanswered if method == "tasks.run"), None)
-        for method, reply in unanswered:
-            if reply is not run:
-                self._answer_late(method, reply)
+        run = _reply_to("tasks.run", unanswered)
+        for begun in unanswered:
+            if begun.exec_id:
+                self._answer_late_for_exec(begun)
+            elif begun.reply is not run:
+                self._answer_late(begun.method, begun.reply)
         if self._grip.is_deleting and not isinstance(self._state, Deleting):
             flow.spawn(self._delete(force=True), f"the rest of the removal of {self._row.id}")
         if run is not None or (self._row.extra.get("run") and isinstance(self._state, Created)):
@@ -238,7 +287,9 @@ class TaskActor(TaskDeeds):
             reply.ok(self._exit())
         elif method == "tasks.delete" and self._grip.is_deleting and not isinstance(self._state, Deleting):
             flow.start(self._delete(force=True, reply=reply)).then(lambda outcome: _reply_late(reply, outcome))
-        elif method == "tasks.kill" and self._facts.exit.done:
+        elif (method == "tasks.kill" and self._facts.exit.done) or (
+            (method, type(self._state)) in (("tasks.pause", Paused), ("tasks.resume", Running))
+        ):
             reply.ok({})
         else:
             reply.drop()
@@ -255,6 +306,10 @@ class TaskActor(TaskDeeds):
         flow.start(deed).then(lambda outcome: _reply(call, outcome))
 
 
+def _reply_to(method: str, unanswered: Sequence[Begun]) -> Unanswered | None:
+    return next((begun.reply for begun in unanswered if begun.method == method), None)
+
+
 def _reply(call: Call, outcome: Pending[Any]) -> None:
     if outcome.error is None:
         call.reply.ok(outcome.result())
@@ -262,6 +317,11 @@ def _reply(call: Call, outcome: Pending[Any]) -> None:
     if not isinstance(outcome.error, ShimyardError):
         log.error("%s failed", call.method, exc_info=outcome.error)
     call.reply.fail(outcome.error)
+
+
+def _refused(call: Call, outcome: Pending[None]) -> None:
+    if outcome.error is not None:
+        _reply(call, outcome)
 
 
 def _reply_late(reply: Unanswered | None, outcome: Pending[Any]) -> None:

@@ -14,12 +14,15 @@ from actors.messages import Changed, DropContainer, Removed, Reply, Watch
 from actors.records import Container, Exit, Stop, Task
 from actors.spec import parse_signal
 from actors.store.tasks import PutTask, TaskRow
+from actors.task.attach import Attachments
 from actors.task.events import advanced, forgotten, told
-from actors.task.failures import named
+from actors.task.execs import Execs
+from actors.task.failures import named, program_of
 from actors.task.grip import Grip
 from actors.task.life import Life
 from actors.task.progress import Progress, Told
-from actors.task.states import Creating, Starting, Stopped, TaskState
+from actors.task.states import Creating, Pausing, Starting, Stopped, TaskState
+from actors.task.states import Paused as PausedState
 from actors.task.tools import Tools
 from actors.task.view import Facts, view
 from shimproc import flow
@@ -28,7 +31,20 @@ from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 from shimproc.messages import Created as ShimCreated
-from shimproc.messages import Delete, Deleted, Exited, Kill, Message, Start, Started, StartFailed
+from shimproc.messages import (
+    Delete,
+    Deleted,
+    Exited,
+    Kill,
+    Message,
+    Pause,
+    Paused,
+    Resume,
+    Resumed,
+    Start,
+    Started,
+    StartFailed,
+)
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -44,9 +60,13 @@ class TaskDeeds(LoopActor):
         self._container = container
         self._state: TaskState = Creating()
         self._facts = Facts()
+        self._execs = Execs(row.id)
+        self._removals: dict[str, Reply] = {}
+        self._removed: dict[str, Exit] = {}
         self._life = Life(tools, row, container, self.actor_ref)
         self._progress = Progress(loop, tools.exchange, self._tell, self._apply)
         self._grip = Grip(self._life, self._progress, tools.exchange, self.actor_ref, self._on_shim)
+        self._attachments = Attachments(self._grip)
         self._made: Pending[None] = Pending()
         self._restored = False
         self._deleting: Reply | None = None
@@ -75,10 +95,28 @@ class TaskDeeds(LoopActor):
             if self._life.shim is not None:
                 await self._progress.until(self._life.shim.last)
             self._state = self._state.unstarted()()
-            raise named(error, self._container.spec) from None
+            raise named(error, program_of(self._container.spec.get("process") or {}), "spec.process") from None
         point("daemon: started by the shim")
         await self._progress.until(answer.n)
         return {"pid": self._facts.pid}
+
+    async def _pause(self) -> dict[str, int]:
+        self._state = self._state.pause()()
+        self._show()
+        try:
+            answer = await self._grip.ask(Pause(), over=lambda: not isinstance(self._state, Pausing))
+        except ShimyardError:
+            self._state = self._state.unpaused()()
+            self._show()
+            raise
+        await self._progress.until(answer.n)
+        return {}
+
+    async def _resume(self) -> dict[str, int]:
+        self._state = self._state.resume()()
+        answer = await self._grip.ask(Resume(), over=lambda: not isinstance(self._state, PausedState))
+        await self._progress.until(answer.n)
+        return {}
 
     async def _end(self, settings: Stop, reason: str | None) -> Exit:
         """Ask with the signal, then insist with SIGKILL."""
@@ -159,13 +197,30 @@ class TaskDeeds(LoopActor):
     def _tell(self, n: int, event: Message) -> Told:
         self._row = advanced(self._row, event, self._life.shim.pid if self._life.shim else 0)
         events, changes = told(self._row, self._container, n, event)
-        if isinstance(event, Deleted) and self._deleting is not None:
+        if isinstance(event, Deleted) and event.process:
+            removal = self._removals.get(event.process)
+            if removal is not None:
+                self._removed[event.process] = record = Exit(event.process, event.pid, event.status, event.exited_at)
+                changes += removal.kept(record)
+        elif isinstance(event, Deleted) and self._deleting is not None:
             reason = (self._row.exited or {}).get("reason")  # by the row: its exit may be told in the same commit
             changes += self._deleting.kept(Exit(self._row.id, event.pid, event.status, event.exited_at, reason))
         return events, changes
 
     def _apply(self, n: int, event: Message) -> None:
         """A durable event moves the state."""
+        if exec_id := str(getattr(event, "process", "")):
+            self._execs.apply(exec_id, event)
+        else:
+            self._apply_to_task(event)
+        if self._life.shim is not None:
+            if isinstance(event, ShimCreated):
+                self._grip.hold(self._life.shim.pid)
+                self._facts.shim_pid = self._life.shim.pid
+            self._life.shim.ack(n)
+        self._show()
+
+    def _apply_to_task(self, event: Message) -> None:
         match event:
             case ShimCreated():
                 self._state = self._state.created()()
@@ -181,14 +236,12 @@ class TaskDeeds(LoopActor):
                 point("daemon: exit durable")
                 self._state = self._state.exited()()
                 self._facts.end(self._row.id, event)
+            case Paused():
+                self._state = self._state.paused()()
+            case Resumed():
+                self._state = self._state.resumed()()
             case Deleted():
                 self._facts.deleted = True
-        if self._life.shim is not None:
-            if isinstance(event, ShimCreated):
-                self._grip.hold(self._life.shim.pid)
-                self._facts.shim_pid = self._life.shim.pid
-            self._life.shim.ack(n)
-        self._show()
 
     def _watch(self, started_at: int) -> None:
         if self._container.timeout is not None:
@@ -200,6 +253,8 @@ class TaskDeeds(LoopActor):
         return self._container.stop or Stop()
 
     def _on_shim(self, state: str, pid: int) -> TaskRow:
+        if state == "alive" and self._facts.shim != "alive":
+            self._attachments.renew()
         self._facts.shim, self._facts.shim_pid = state, pid
         self._row = dataclasses.replace(self._row, shim_pid=pid)
         self._show()
@@ -210,12 +265,14 @@ class TaskDeeds(LoopActor):
             self._life.shim.call(Kill(signals.SIGKILL, reason=reason))
 
     def _view(self) -> Task:
-        return view(self._row, self._state.status, self._facts)
+        return view(self._row, self._state.status, self._facts, self._execs.views())
 
     def _show(self) -> None:
         if self._restored and not self._life.removed:
             post(self._tools.runtime, Changed(self._view()))
 
     def _gone(self) -> None:
+        self._execs.end_waits()
+        self._attachments.end()
         post(self._tools.runtime, Removed(self._row.namespace, self._row.id))
         self.stop()

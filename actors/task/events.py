@@ -11,33 +11,55 @@ from actors.records import Container, Stdio
 from actors.shape import dump
 from actors.store.events import ForgetSource
 from actors.store.tasks import DropTask, PutTask, TaskRow
-from shimproc.messages import Created, Deleted, Exited, Message, Started, StartFailed
+from shimproc.messages import (
+    Created,
+    Deleted,
+    ExecAdded,
+    Exited,
+    Message,
+    Paused,
+    Resumed,
+    Started,
+    StartFailed,
+)
 
-CREATING, CREATED, RUNNING, STOPPED, DELETED = "creating", "created", "running", "stopped", "deleted"
+CREATING, CREATED, RUNNING, PAUSED = "creating", "created", "running", "paused"
+STOPPED, DELETED = "stopped", "deleted"
 START_FAILED = "start-failed"
-_PHASES = (CREATING, CREATED, RUNNING, STOPPED, DELETED)
+_PHASES = (CREATING, CREATED, RUNNING, PAUSED, STOPPED, DELETED)
 _OUTPUT = ("stdout", "stderr", "truncated")
 
 
 def advanced(row: TaskRow, event: Message, shim_pid: int) -> TaskRow:
     """The row with what a shim's event adds: a later daemon shows the task by it, before it has heard from the shim.
 
-    A shim tells a new daemon everything from the beginning, so a row may be ahead of the event; it never goes back.
+    A shim tells a new daemon everything from the beginning, so a row may be ahead of the event; it never goes back. What
+    concerns an exec is in the shim's journal alone.
     """
+    news: dict[str, Any] = {} if getattr(event, "process", "") else _news(row.phase, event, shim_pid)
+    return dataclasses.replace(row, **news) if news else row
+
+
+def _news(phase: str, event: Message, shim_pid: int) -> dict[str, Any]:
+    news: dict[str, Any] = {}
     match event:
         case Created():
-            return dataclasses.replace(row, phase=_later(row.phase, CREATED), pid=event.pid, shim_pid=shim_pid)
+            news = {"phase": _later(phase, CREATED), "pid": event.pid, "shim_pid": shim_pid}
         case Started():
-            return dataclasses.replace(row, phase=_later(row.phase, RUNNING), started_at=event.at)
+            news = {"phase": _later(phase, RUNNING), "started_at": event.at}
+        case Paused() if phase == RUNNING:
+            news = {"phase": PAUSED}
+        case Resumed() if phase == PAUSED:
+            news = {"phase": RUNNING}
         case Exited():
             exited = {name: value for name, value in event.to_map().items() if name not in _OUTPUT}
-            return dataclasses.replace(row, phase=_later(row.phase, STOPPED), exited=exited)
+            news = {"phase": _later(phase, STOPPED), "exited": exited}
         case StartFailed():
             exited = {"at": event.at, "pid": event.pid, "status": event.status, "reason": START_FAILED}
-            return dataclasses.replace(row, phase=_later(row.phase, STOPPED), exited=exited)
+            news = {"phase": _later(phase, STOPPED), "exited": exited}
         case Deleted():
-            return dataclasses.replace(row, phase=DELETED)
-    return row
+            news = {"phase": DELETED}
+    return news
 
 
 def _later(phase: str, reached: str) -> str:
@@ -46,35 +68,46 @@ def _later(phase: str, reached: str) -> str:
 
 def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tuple[NewEvent, ...], tuple[Change, ...]]:
     """The events and changes for a shim's event. ``row`` is already ``advanced`` by it."""
+    about_exec = bool(getattr(event, "process", ""))
+    kind, body = _told_of_exec(row, event) if about_exec else _told_of_task(row, container, event)
+    events = (_event(row, n, kind, body, event),) if kind else ()
+    if about_exec:
+        return events, ()
+    if isinstance(event, Deleted) and not row.rm:  # with rm the row goes with the container
+        return events, forgotten(row)
+    return events, (PutTask(row),)
+
+
+def _told_of_task(row: TaskRow, container: Container, event: Message) -> tuple[str, dict[str, Any]]:
+    """(kind, body) of a lifecycle event; no kind: the world is not told."""
+    kind, body = "", dict[str, Any]()
     match event:
         case Created():
-            body = {
-                "container_id": row.id,
-                "bundle": row.bundle,
-                "rootfs": [dump(mount) for mount in container.rootfs],
-                "io": dump(Stdio(**row.stdio)),
-                "checkpoint": "",
-                "pid": event.pid,
-            }
-            return (_event(row, n, "create", body, event.at),), (PutTask(row),)
+            io, rootfs = dump(Stdio(**row.stdio)), [dump(mount) for mount in container.rootfs]
+            kind, body = "create", {"bundle": row.bundle, "rootfs": rootfs, "io": io, "checkpoint": "", "pid": event.pid}
         case Started():
-            body = {"container_id": row.id, "pid": event.pid}
-            return (_event(row, n, "start", body, event.at),), (PutTask(row),)
-        case StartFailed():
-            return (), (PutTask(row),)
+            kind, body = "start", {"pid": event.pid}
+        case Paused() | Resumed():
+            kind = event.tag
         case Exited():
-            return (_event(row, n, "exit", _exit_body(row, event), event.at),), (PutTask(row),)
+            kind, body = "exit", _exit_body(row.id, event)
         case Deleted():
-            body = {
-                "container_id": row.id,
-                "id": row.id,
-                "pid": event.pid,
-                "exit_status": event.status,
-                "exited_at": event.exited_at,
-            }
-            changes = (PutTask(row),) if row.rm else forgotten(row)  # with rm the row goes with the container
-            return (_event(row, n, "delete", body, event.at),), changes
-    return (), ()
+            kind, body = "delete", _delete_body(row.id, event)
+    return kind, {"container_id": row.id} | body
+
+
+def _told_of_exec(row: TaskRow, event: Message) -> tuple[str, dict[str, Any]]:
+    kind, body = "", dict[str, Any]()
+    match event:
+        case ExecAdded():
+            kind, body = "exec-added", {"exec_id": event.process}
+        case Started():
+            kind, body = "exec-started", {"exec_id": event.process, "pid": event.pid}
+        case Exited():
+            kind, body = "exit", _exit_body(event.process, event)
+        case Deleted():
+            kind, body = "delete", _delete_body(event.process, event)
+    return kind, {"container_id": row.id} | body
 
 
 def forgotten(row: TaskRow) -> tuple[Change, ...]:
@@ -94,16 +127,15 @@ def shim_adopted(row: TaskRow, dead_pid: int) -> NewEvent:
     return NewEvent(row.namespace, "/tasks/shim-adopted", "TaskShimAdopted", body, time.time_ns())
 
 
-def _exit_body(row: TaskRow, event: Exited) -> dict[str, Any]:
-    body = {
-        "container_id": row.id,
-        "id": event.process or row.id,
-        "pid": event.pid,
-        "exit_status": event.status,
-        "exited_at": event.at,
-    }
+def _exit_body(process_id: str, event: Exited) -> dict[str, Any]:
+    body = {"id": process_id, "pid": event.pid, "exit_status": event.status, "exited_at": event.at}
     return body | ({"reason": event.reason} if event.reason else {})
 
 
-def _event(row: TaskRow, n: int, kind: str, body: dict[str, Any], at: int) -> NewEvent:
-    return NewEvent(row.namespace, f"/tasks/{kind}", f"Task{kind.capitalize()}", body, at, (row.incarnation, n))
+def _delete_body(process_id: str, event: Deleted) -> dict[str, Any]:
+    return {"id": process_id, "pid": event.pid, "exit_status": event.status, "exited_at": event.exited_at}
+
+
+def _event(row: TaskRow, n: int, kind: str, body: dict[str, Any], event: Message) -> NewEvent:
+    name = "".join(word.capitalize() for word in kind.split("-"))
+    return NewEvent(row.namespace, f"/tasks/{kind}", f"Task{name}", body, event.to_map()["at"], (row.incarnation, n))

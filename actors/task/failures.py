@@ -10,9 +10,14 @@ from shimproc.errors import ShimyardError
 _ABOUT_THE_PROGRAM: Final = ("not_found_executable", "not_executable")
 
 
-def named(error: ShimyardError, spec: Map) -> ShimyardError:
+def named(error: ShimyardError, program: str, field: str) -> ShimyardError:
     """The error with the program's name, where it is about that and does not tell it (crun's does not always)."""
-    args = (spec.get("process") or {}).get("args") or [""]
-    if error.details.get("kind") not in _ABOUT_THE_PROGRAM or args[0] in error.message:
+    if error.details.get("kind") not in _ABOUT_THE_PROGRAM or program in error.message:
         return error
-    return type(error)(f"spec.process.args[0]: {args[0]}: {error.message}", error.details)
+    return type(error)(f"{field}.args[0]: {program}: {error.message}", error.details)
+
+
+def program_of(process: Map) -> str:
+    """What an OCI process runs."""
+    args = process.get("args") or [""]
+    return str(args[0])

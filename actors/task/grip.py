@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pykka
@@ -85,6 +85,11 @@ class Grip:
                 await self.replaced()
                 if over():
                     return Answer(self._progress.durable, {})
+
+    def tell(self, frame: Mapping[str, Any]) -> None:
+        """Say something that needs no answer; to nobody, if there is no shim now."""
+        if self._life.shim is not None:
+            self._life.shim.tell(frame)
 
     def recover(self, former_pid: int) -> Pending[None]:
         """After a restart of the daemon: the shim of before, or one that takes over from it."""

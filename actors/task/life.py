@@ -18,7 +18,7 @@ from actors.shape import dump
 from actors.shimlink import Answer, ShimLink
 from actors.store.tasks import TaskRow
 from actors.task.events import forgotten
-from actors.task.failures import named
+from actors.task.failures import named, program_of
 from actors.task.progress import Progress
 from actors.task.tools import Tools
 from shimproc.crash import point
@@ -116,7 +116,7 @@ class Life:
                 log.warning("the shim %d of %s was gone before it had made it: %s", shim.pid, self._row.id, error)
                 await shim.gone
             except ShimyardError as error:
-                raise named(error, self._container.spec) from None
+                raise named(error, *self._program()) from None
             shim = await self.adopt()
             try:
                 answer = await shim.call(Hello(progress.durable))
@@ -126,20 +126,18 @@ class Life:
                 return answer
         raise Unavailable("every shim that was made for the task was killed; try again")
 
+    def _program(self) -> tuple[str, str]:
+        return program_of(self._container.spec.get("process") or {}), "spec.process"
+
     def _create_request(self) -> Create:
         row = self._row
-        log_path = self._tools.log_path(row.namespace, row.id)
         return Create(
             runtime_id=f"{row.id}-{row.incarnation}",
             bundle=row.bundle,
             runtime=row.runtime,
             stdio=row.stdio,
             mounts=tuple(dump(mount) for mount in self._container.rootfs),
-            log={
-                "path": str(log_path),
-                "max_size": self._tools.logs.max_size,
-                "max_files": self._tools.logs.max_files,
-            },
+            log=self._tools.log_settings(row.namespace, row.id),
             capture=row.extra.get("capture"),
         )
 

@@ -1,9 +1,9 @@
 """The states of a task as the daemon knows it, and nothing else. What a state does not override, it refuses.
 
     creating ─created─▶ created ─start─▶ starting ─started─▶ running ─exited─▶ stopped ─delete─▶ deleting
-                           ▲────unstarted────┘
+                           ▲────unstarted────┘                  running ─pause─▶ pausing ─paused─▶ paused ─resumed─▶ running
 
-Requests come from clients; ``created started unstarted failed exited`` are the shim's events, once they are durable.
+Requests come from clients; ``created started unstarted paused resumed exited`` are the shim's events, once they are durable.
 """
 
 from __future__ import annotations
@@ -27,8 +27,26 @@ class TaskState(State):
     def close_io(self) -> type[TaskState]:
         self.refuse("close the stdin of")
 
+    def attach(self) -> type[TaskState]:
+        self.refuse("attach to")
+
+    def resize(self) -> type[TaskState]:
+        self.refuse("resize the terminal of")
+
     def pids(self) -> type[TaskState]:
         self.refuse("list the processes of")
+
+    def exec(self) -> type[TaskState]:
+        self.refuse("exec in")
+
+    def pause(self) -> type[TaskState]:
+        self.refuse("pause")
+
+    def resume(self) -> type[TaskState]:
+        self.refuse("resume")
+
+    def update(self) -> type[TaskState]:
+        self.refuse("update the limits of")
 
     def delete(self) -> type[TaskState]:
         self.refuse("delete")
@@ -44,6 +62,15 @@ class TaskState(State):
 
     def unstarted(self) -> type[TaskState]:
         self.refuse("fail to start")
+
+    def paused(self) -> type[TaskState]:
+        self.refuse("finish pausing")
+
+    def unpaused(self) -> type[TaskState]:
+        self.refuse("fail to pause")
+
+    def resumed(self) -> type[TaskState]:
+        self.refuse("finish resuming")
 
     def exited(self) -> type[TaskState]:
         self.refuse("end")
@@ -65,11 +92,20 @@ class Alive(TaskState):
     def close_io(self) -> type[TaskState]:
         return type(self)
 
+    def attach(self) -> type[TaskState]:
+        return type(self)
+
+    def resize(self) -> type[TaskState]:
+        return type(self)
+
     def pids(self) -> type[TaskState]:
         return type(self)
 
     def delete(self) -> type[TaskState]:
         self.refuse("delete", "stop it first, or delete it with force")
+
+    def update(self) -> type[TaskState]:
+        return type(self)
 
     def force_delete(self) -> type[TaskState]:
         return Deleting
@@ -86,6 +122,9 @@ class Created(Alive):
 
     def started(self) -> type[TaskState]:
         return Running
+
+    def exec(self) -> type[TaskState]:
+        return Created
 
     def delete(self) -> type[TaskState]:
         return Deleting
@@ -105,11 +144,55 @@ class Starting(Alive):
 class Running(Alive):
     name = status = "running"
 
+    def exec(self) -> type[TaskState]:
+        return Running
+
+    def pause(self) -> type[TaskState]:
+        return Pausing
+
+    def paused(self) -> type[TaskState]:
+        return Paused
+
+    def unpaused(self) -> type[TaskState]:
+        return Running
+
+    def resumed(self) -> type[TaskState]:
+        return Running
+
+
+class Pausing(Alive):
+    name = status = "pausing"
+
+    def paused(self) -> type[TaskState]:
+        return Paused
+
+    def unpaused(self) -> type[TaskState]:
+        return Running
+
+
+class Paused(Alive):
+    name = status = "paused"
+
+    def resume(self) -> type[TaskState]:
+        return Paused
+
+    def unpaused(self) -> type[TaskState]:
+        return Paused
+
+    def resumed(self) -> type[TaskState]:
+        return Running
+
 
 class Stopped(TaskState):
     name = status = "stopped"
 
     def kill(self) -> type[TaskState]:
+        self.over()
+
+    def attach(self) -> type[TaskState]:
+        self.over()
+
+    def resize(self) -> type[TaskState]:
         self.over()
 
     def pids(self) -> type[TaskState]:
@@ -122,6 +205,9 @@ class Stopped(TaskState):
         return Deleting
 
     def unstarted(self) -> type[TaskState]:
+        return Stopped
+
+    def unpaused(self) -> type[TaskState]:
         return Stopped
 
 
@@ -140,8 +226,19 @@ class Deleting(TaskState):
     def unstarted(self) -> type[TaskState]:
         return Deleting
 
+    def paused(self) -> type[TaskState]:
+        return Deleting
 
-TASK_STATES = (Creating, Created, Starting, Running, Stopped, Deleting)
+    def unpaused(self) -> type[TaskState]:
+        return Deleting
+
+    def resumed(self) -> type[TaskState]:
+        return Deleting
+
+
+TASK_STATES = (Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting)
 REQUESTS = (
-    "start", "kill", "close_io", "pids", "delete", "force_delete", "created", "started", "unstarted", "exited",
+    "start", "kill", "close_io", "attach", "resize",
+    "pids", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
+    "unstarted", "paused", "unpaused", "resumed", "exited",
 )  # fmt: skip

@@ -36,4 +36,15 @@ class Tools:
 
     def log_path(self, namespace: str, container_id: str) -> Path:
         """Where the managed log of a container's init is kept."""
-        return self.root / "logs" / namespace / container_id / "log"
+        return log_path(self.root, namespace, container_id)
+
+    def log_settings(self, namespace: str, container_id: str, exec_id: str | None = None) -> dict[str, Any]:
+        """What a shim needs to know of the managed log of init, or of an exec."""
+        path = log_path(self.root, namespace, container_id, exec_id)
+        return {"path": str(path), "max_size": self.logs.max_size, "max_files": self.logs.max_files}
+
+
+def log_path(root: Path, namespace: str, container_id: str, exec_id: str | None = None) -> Path:
+    """Where the managed log of a container's init, or of one of its execs, is kept."""
+    folder = root / "logs" / namespace / container_id
+    return folder / "log" if exec_id is None else folder / "execs" / exec_id / "log"

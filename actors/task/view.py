@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.records import Exit, RunResult, Runtime, RuntimeOptions, Stdio, Task
+from actors.records import Exit, Process, RunResult, Runtime, RuntimeOptions, Stdio, Task
 from actors.store.tasks import TaskRow
 from shimproc.flow import Pending
 from shimproc.messages import Exited
@@ -36,7 +36,7 @@ class Facts:
         self.exit.set(Exit(task_id, event.pid, event.status, event.at, event.reason))
 
 
-def view(row: TaskRow, status: str, facts: Facts) -> Task:
+def view(row: TaskRow, status: str, facts: Facts, execs: tuple[Process, ...] = ()) -> Task:
     """The Task record of API.md section 3."""
     exited = facts.exited
     return Task(
@@ -52,6 +52,7 @@ def view(row: TaskRow, status: str, facts: Facts) -> Task:
         bundle=row.bundle,
         runtime=Runtime(row.runtime["name"], RuntimeOptions(**row.runtime["options"])),
         shim_pid=facts.shim_pid,
+        execs=execs,
         shim=facts.shim,
     )
 

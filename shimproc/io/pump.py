@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from shimproc import linux
+from shimproc.io.attach import Attachment
 from shimproc.io.sinks import Sink
 from shimproc.loop import READ, LoopLike
 
 _BLOCK: Final = 64 << 10
 _PIPE: Final = 256 << 10
 _READS: Final = 8
+_TERMINAL: Final = 256 << 10
 
 
 class Output:
@@ -32,7 +34,7 @@ class Output:
     def __init__(self, loop: LoopLike, fd: int, sinks: Sequence[Sink]) -> None:
         self._loop = loop
         self._fd: int | None = fd
-        self._sinks = sinks
+        self._sinks = list(sinks)
         self._held_up = True
         os.set_blocking(fd, False)
         with contextlib.suppress(OSError):
@@ -55,10 +57,18 @@ class Output:
         """Bytes that a sink could not take."""
         return sum(sink.dropped for sink in self._sinks)
 
+    def add(self, sink: Sink) -> None:
+        """One more, for what comes from now on."""
+        self._sinks.append(sink)
+
+    def remove(self, attachment: Attachment) -> None:
+        """A client that was attached is gone."""
+        self._sinks = [sink for sink in self._sinks if getattr(sink, "attachment", None) is not attachment]
+
     def drain(self, done: Callable[[], None]) -> None:
         """The process has ended: read what it left, then let the sinks finish; ``done`` once all have."""
-        left = 0 if self._fd is None else linux.unread(self._fd)
-        while left > 0 and (data := self._read(min(left, _BLOCK))):
+        left = 0 if self._fd is None else _written(self._fd)
+        while left > 0 and self._fd is not None and (data := self._read(min(left, _BLOCK))):
             left -= len(data)
             self._pass_on(data)
         self._close()
@@ -122,3 +132,12 @@ class Output:
             self._loop.unwatch(self._fd)
             os.close(self._fd)
             self._fd = None
+
+
+def _written(fd: int) -> int:
+    """The most that a process that has ended can have left to be read.
+
+    A pipe tells it. What is on its way through a terminal is not counted there; it is bounded by its buffers, and a read of the
+    master takes it in before it says that there is nothing (n_tty_read).
+    """
+    return _TERMINAL if os.isatty(fd) else linux.unread(fd)

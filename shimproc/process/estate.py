@@ -1,49 +1,59 @@
-"""What a killed shim leaves to the next one: descriptors, a grip on init, and perhaps its exit. Gathered by the forkserver."""
+"""What a killed shim leaves to the next one: descriptors, a grip on its processes, and the exits that were seen. Gathered by
+the forkserver.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 
-from shimproc.errors import Unavailable
 from shimproc.flow import Pending
 from shimproc.reaper import Exited, Reaper
+
+_SLACK = 1_000_000_000
+"""How much later than it was told of a process may seem to have begun, ns: two clocks are compared."""
 
 
 @dataclass(slots=True)
 class Estate:
-    """``kept``: by name (``shimproc.io.keepsakes``); ``pidfd``: of init, opened by its parent; ``exited``: if that was seen."""
+    """``kept``: by name (``shimproc.io.keepsakes``); ``pidfds``: by pid, opened by their parent; ``exits``: by pid, those of
+    strangers among them: an exec that was made just before the shim was killed is one.
+    """
 
     kept: dict[str, int] = field(default_factory=dict)
-    pidfd: int | None = None
-    exited: Exited | None = None
-    created_at: int = 0
+    pidfds: dict[int, int] = field(default_factory=dict)
+    exits: dict[int, Exited] = field(default_factory=dict)
 
-    def watch(self, reaper: Reaper, pid: int) -> Pending[Exited]:
-        """How init ends, or has ended; ``Unavailable`` if no process could know."""
-        if self.exited is not None:
-            return _known(self.exited)
-        pidfd, self.pidfd = self.pidfd, None
+    def watch(self, reaper: Reaper, pid: int, told_at: int) -> Pending[Exited]:
+        """How a process ends, or has ended; ``Unavailable`` if no process could know.
+
+        Parameters
+        ----------
+        told_at : when its being there was journaled, ns since the epoch: a later process is another one with its pid.
+        """
+        known = self.exits.get(pid)
+        if known is not None and known.at >= told_at:
+            return _known(known)
+        pidfd = self.pidfds.pop(pid, None)
         try:
-            return reaper.adopt(pid, self._open(pid) if pidfd is None else pidfd)
+            return reaper.adopt(pid, _open(pid, told_at) if pidfd is None else pidfd)
         except ProcessLookupError:
-            lost: Pending[Exited] = Pending()
-            lost.fail(Unavailable(f"process {pid} ended while nobody was there to see it"))
-            return lost
+            return reaper.hear(pid)
 
     def close(self) -> None:
         """What nobody has taken."""
-        for fd in (*self.kept.values(), *(() if self.pidfd is None else (self.pidfd,))):
+        for fd in (*self.kept.values(), *self.pidfds.values()):
             os.close(fd)
-        self.kept, self.pidfd = {}, None
+        self.kept, self.pidfds = {}, {}
 
-    def _open(self, pid: int) -> int:
-        """A pidfd, unless the pid is another's by now: that one would have begun after init was made."""
-        pidfd = os.pidfd_open(pid)
-        if _begun(pid) > self.created_at + 1_000_000_000:
-            os.close(pidfd)
-            raise ProcessLookupError(pid)
-        return pidfd
+
+def _open(pid: int, told_at: int) -> int:
+    """A pidfd; ``ProcessLookupError`` if the pid is another's by now."""
+    pidfd = os.pidfd_open(pid)
+    if _begun(pid) > told_at + _SLACK:
+        os.close(pidfd)
+        raise ProcessLookupError(pid)
+    return pidfd
 
 
 def _known(exited: Exited) -> Pending[Exited]:

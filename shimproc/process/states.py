@@ -1,8 +1,11 @@
-"""The states of a task's init in its shim, and nothing else.
+"""The states of a task's processes in its shim, and nothing else.
 
-    new ─create─▶ creating ─created─▶ created ─start─▶ starting ─started─▶ running ─exited─▶ stopped ─delete─▶ deleting ─▶ deleted
+    init: new ─create─▶ creating ─created─▶ created ─start─▶ starting ─started─▶ running ─exited─▶ stopped
+          stopped ─delete─▶ deleting ─deleted─▶ deleted
+    exec: added ─start─▶ starting ─started─▶ running ─exited─▶ stopped ─delete─▶ deleted
 
-An init that dies while it is created or being started is stopped, too. In-between states are states: a deed takes time.
+A running init may be pausing and paused. One that dies while it is created, being started or paused is stopped, too.
+In-between states are states: a deed takes time.
 """
 
 from __future__ import annotations
@@ -30,6 +33,30 @@ class InitState(State):
 
     def kill(self) -> type[InitState]:
         self.refuse("kill")
+
+    def add(self) -> type[InitState]:
+        self.refuse("exec in")
+
+    def start_exec(self) -> type[InitState]:
+        self.refuse("start an exec in")
+
+    def pause(self) -> type[InitState]:
+        self.refuse("pause")
+
+    def paused(self) -> type[InitState]:
+        self.refuse("finish pausing")
+
+    def unpaused(self) -> type[InitState]:
+        self.refuse("fail to pause")
+
+    def resume(self) -> type[InitState]:
+        self.refuse("resume")
+
+    def resumed(self) -> type[InitState]:
+        self.refuse("finish resuming")
+
+    def update(self) -> type[InitState]:
+        self.refuse("update")
 
     def exited(self) -> type[InitState]:
         self.refuse("end")
@@ -67,13 +94,26 @@ class Creating(InitState):
         return New
 
 
-class Created(InitState):
+class Made(InitState):
+    """What every state has in common in which init exists."""
+
+    def kill(self) -> type[InitState]:
+        return type(self)
+
+    def update(self) -> type[InitState]:
+        return type(self)
+
+
+class Created(Made):
     name = "created"
 
     def start(self) -> type[InitState]:
         return Starting
 
-    def kill(self) -> type[InitState]:
+    def add(self) -> type[InitState]:
+        return Created
+
+    def start_exec(self) -> type[InitState]:
         return Created
 
     def exited(self) -> type[InitState]:
@@ -83,7 +123,7 @@ class Created(InitState):
         return Deleting
 
 
-class Starting(InitState):
+class Starting(Made):
     name = "starting"
 
     def started(self) -> type[InitState]:
@@ -92,14 +132,49 @@ class Starting(InitState):
     def unstarted(self) -> type[InitState]:
         return Created
 
-    def kill(self) -> type[InitState]:
-        return Starting
 
-
-class Running(InitState):
+class Running(Made):
     name = "running"
 
-    def kill(self) -> type[InitState]:
+    def add(self) -> type[InitState]:
+        return Running
+
+    def start_exec(self) -> type[InitState]:
+        return Running
+
+    def pause(self) -> type[InitState]:
+        return Pausing
+
+    def exited(self) -> type[InitState]:
+        return Stopped
+
+    def force_delete(self) -> type[InitState]:
+        return Deleting
+
+
+class Pausing(Made):
+    name = "pausing"
+
+    def paused(self) -> type[InitState]:
+        return Paused
+
+    def unpaused(self) -> type[InitState]:
+        return Running
+
+    def exited(self) -> type[InitState]:
+        return Stopped
+
+    def force_delete(self) -> type[InitState]:
+        return Deleting
+
+
+class Paused(Made):
+    name = "paused"
+
+    def resume(self) -> type[InitState]:
+        return Paused
+
+    def resumed(self) -> type[InitState]:
         return Running
 
     def exited(self) -> type[InitState]:
@@ -145,7 +220,89 @@ class Deleted(InitState):
         return Deleted
 
 
-INIT_STATES = (New, Creating, Created, Starting, Running, Stopped, Deleting, Deleted)
+INIT_STATES = (New, Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting, Deleted)
 REQUESTS = (
-    "create", "created", "start", "started", "unstarted", "kill", "exited", "delete", "force_delete", "deleted", "undeleted",
+    "create", "created", "start", "started", "unstarted", "kill", "add", "start_exec", "pause", "paused", "unpaused", "resume",
+    "resumed", "update", "exited", "delete", "force_delete", "deleted", "undeleted",
 )  # fmt: skip
+
+
+class ExecState(State):
+    """Refuses everything; a state lists what it allows."""
+
+    noun = "exec"
+
+    def start(self) -> type[ExecState]:
+        self.refuse("start")
+
+    def started(self) -> type[ExecState]:
+        self.refuse("finish starting")
+
+    def unstarted(self) -> type[ExecState]:
+        self.refuse("fail to start")
+
+    def kill(self) -> type[ExecState]:
+        self.refuse("kill")
+
+    def exited(self) -> type[ExecState]:
+        self.refuse("end")
+
+    def delete(self) -> type[ExecState]:
+        self.refuse("delete")
+
+
+class ExecAdded(ExecState):
+    name = "added"
+
+    def start(self) -> type[ExecState]:
+        return ExecStarting
+
+    def delete(self) -> type[ExecState]:
+        return ExecDeleted
+
+
+class ExecStarting(ExecState):
+    name = "starting"
+
+    def started(self) -> type[ExecState]:
+        return ExecRunning
+
+    def unstarted(self) -> type[ExecState]:
+        return ExecAdded
+
+    def exited(self) -> type[ExecState]:
+        return ExecStopped
+
+
+class ExecRunning(ExecState):
+    name = "running"
+
+    def kill(self) -> type[ExecState]:
+        return ExecRunning
+
+    def exited(self) -> type[ExecState]:
+        return ExecStopped
+
+
+class ExecStopped(ExecState):
+    name = "stopped"
+
+    def kill(self) -> type[ExecState]:
+        self.over()
+
+    def delete(self) -> type[ExecState]:
+        return ExecDeleted
+
+
+class ExecDeleted(ExecState):
+    name = "deleted"
+
+    def kill(self) -> type[ExecState]:
+        self.over()
+
+    def delete(self) -> type[ExecState]:
+        return ExecDeleted
+
+
+EXEC_STATES = (ExecAdded, ExecStarting, ExecRunning, ExecStopped, ExecDeleted)
+EXEC_REQUESTS = ("start", "started", "unstarted", "kill", "exited", "delete")

@@ -2,18 +2,93 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
+
+from shimproc.io.console import Console
+
+
+class ExecFiles:
+    """An exec's files in the bundle: ``process``, its OCI process as JSON, and ``pid_file``, once it is made."""
+
+    def __init__(self, bundle: str, exec_id: str) -> None:
+        self.bundle = bundle
+        self.process = f"{bundle}/exec.{exec_id}.json"
+        self.pid_file = f"{bundle}/exec.{exec_id}.pid"
+
+    def write(self, process: Mapping[str, Any]) -> None:
+        """The intent: what it shall be."""
+        _write(self.process, json.dumps(process).encode())
+
+    def write_pid(self, pid: int) -> None:
+        """It is made."""
+        _write(self.pid_file, str(pid).encode())
+
+    def pid(self) -> int | None:
+        """What the pid file says; None if it is not there, or not whole."""
+        try:
+            with open(self.pid_file, "rb") as file:  # noqa: PTH123 - pathlib costs the shim memory
+                return int(file.read())
+        except (OSError, ValueError):
+            return None
+
+    def remove(self) -> None:
+        """Remove them, as far as they are there."""
+        self.unmake()
+        _unlink(self.process)
+
+    def unmake(self) -> None:
+        """It is not made, after all."""
+        _unlink(self.pid_file)
+
+
+class Added(Protocol):
+    """An exec: one more process of a container."""
+
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Make it with these as its 0, 1 and 2, or with a terminal; returns its pid, which is on disk by then (``made``).
+
+        To be called while the reaper is ``expecting``. An OCI runtime's process runs from here on, a plain one is held.
+        An error with ``details.kind`` ``not_found_executable`` or ``not_executable``: no program ran.
+        """
+
+    async def start(self) -> None:
+        """Let it go, if it is held. Errors as those of ``create``."""
+
+    @property
+    def keepsakes(self) -> Mapping[str, int]:
+        """Descriptors without which the next shim could not go on."""
+
+    def made(self) -> int | None:
+        """After a shim's death: the pid of what it had made; None if it had not."""
+
+    def adopt(self, kept: dict[str, int]) -> None:
+        """Go on with what a killed shim made. ``kept``: its ``keepsakes``; those taken are removed."""
+
+    def is_started(self) -> bool:
+        """Was an adopted one let go?"""
+
+    def let_go(self) -> None:
+        """It is not wanted any more: a held one ends."""
+
+    def ended(self) -> None:
+        """It has ended, and is not reaped yet."""
 
 
 class Backend(Protocol):
     """One container."""
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
-        """Make init with these as its 0, 1 and 2, held before the user's program; returns its pid.
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Make init with these as its 0, 1 and 2, or with a terminal, held before the user's program; returns its pid.
 
         To be called while the reaper is ``expecting``. After a failure ``delete`` removes what there is of it.
         """
+
+    def add(self, files: ExecFiles) -> Added:
+        """One more process; what it shall be is written down already."""
 
     async def settle(self) -> None:
         """Taking over from a killed shim: let what it had begun come to its end."""
@@ -31,6 +106,15 @@ class Backend(Protocol):
     async def start(self) -> None:
         """Let it go. An error with ``details.kind`` ``not_found_executable`` or ``not_executable``: no program ran."""
 
+    async def pause(self) -> None:
+        """Freeze every process of the container. ``Unimplemented``, and why, where that cannot be."""
+
+    def thaw(self) -> None:
+        """Let them go on, if they are frozen. What was sent SIGKILL needs it, too: on v1 a frozen process does not die."""
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        """Change the limits of OCI ``linux.resources`` that are named."""
+
     async def delete(self, *, force: bool) -> None:
         """Remove what the runtime keeps of the container; that it keeps nothing is success."""
 
@@ -42,3 +126,15 @@ class Backend(Protocol):
 
     def kill_leftovers(self) -> None:
         """After init's exit: SIGKILL to what is left."""
+
+
+def _write(path: str, data: bytes) -> None:
+    """0600: an environment may hold secrets."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - pathlib costs the shim memory

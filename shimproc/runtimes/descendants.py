@@ -33,10 +33,20 @@ class Family:
         self._pid = pid
         self._reaper = reaper
         self._adopted = adopted
+        self._execs: set[int] = set()
+
+    def join(self, pid: int) -> None:
+        """An exec of the container, the leader of its own session."""
+        self._execs.add(pid)
+
+    def leave(self, pid: int) -> None:
+        """It has ended, and is not reaped yet: its pid may be another's later."""
+        self._execs.discard(pid)
 
     def pids(self) -> list[int]:
         """All of them, as they are now. Only while init is not reaped: its pid may be another's later."""
-        return sorted({*descendants(self._pid), *self._orphaned()})
+        tops = (self._pid, *self._execs)
+        return sorted({*(pid for top in tops for pid in descendants(top)), *self._orphaned()})
 
     def kill_orphans(self) -> None:
         """SIGKILL to what init has left; again for those that were made meanwhile."""

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unknown
+from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown
+from shimproc.freezer import freeze, thaw
+from shimproc.io.console import Console
 from shimproc.reaper import Reaper, send_all
+from shimproc.runtimes.backend import Added, ExecFiles
 from shimproc.runtimes.descendants import Family, naming
 from shimproc.runtimes.failures import Failure, explain
 from shimproc.spawn import Command, run
@@ -24,6 +27,7 @@ from shimproc.spawn import Command, run
 PID_FILE: Final = "init.pid"
 LOG: Final = "runtime.log"
 STDERR: Final = "runtime.stderr"
+RESOURCES: Final = "resources.json"
 _TAIL: Final = 1 << 16
 """A message may quote an argument of the spec, and those are long."""
 _TOLD: Final = 4096
@@ -57,8 +61,8 @@ class OciRuntime:
         self._log = f"{options.bundle}/{LOG}"
         self._stderr = f"{options.bundle}/{STDERR}"
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
-        """Init's pid. ``fds`` are its 0, 1 and 2, and the runtime's own while it works."""
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Init's pid. ``fds`` are its 0, 1 and 2 unless it has a terminal, and the runtime's own while it works."""
         options = self._options
         pid_file = f"{options.bundle}/{PID_FILE}"
         args = ["--bundle", options.bundle, "--pid-file", pid_file]
@@ -66,7 +70,7 @@ class OciRuntime:
             args.append("--no-pivot")
         if options.no_new_keyring:
             args.append("--no-new-keyring")
-        await self._run("create", [*args, options.id], fds)
+        await self._run("create", [*args, *_for_terminal(console), options.id], fds)
         pid = self._init()
         if pid is None:
             raise Unknown(f"{options.command} created {options.id} and left no pid in {pid_file}")
@@ -75,6 +79,22 @@ class OciRuntime:
     async def start(self) -> None:
         """Let init go."""
         await self._run("start", [self._options.id])
+
+    async def exec(self, files: ExecFiles, fds: tuple[int, int, int], console: Console | None) -> int:
+        """One more process, which runs at once; its pid."""
+        args = ["--detach", "--process", files.process, "--pid-file", files.pid_file]
+        args += [*_for_terminal(console), self._options.id]
+        await self._run("exec", args, fds)
+        pid = files.pid()
+        if pid is None:
+            raise Unknown(f"{self._options.command} made a process in {self._options.id} and left no pid in {files.pid_file}")
+        return pid
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        """Change the limits that are named."""
+        path = f"{self._options.bundle}/{RESOURCES}"
+        _write(path, json.dumps(resources))
+        await self._run("update", ["--resources", path, self._options.id])
 
     async def status(self) -> str:
         """``created``, ``running``, ``paused`` or ``stopped`` (runtime-spec, "State"); ``NotFound`` if there is none."""
@@ -176,9 +196,9 @@ class OciBackend:
         self._cgroup: Cgroup | None = None
         self._family: Family | None = None
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Init's pid; its cgroup is remembered, to find the rest of the container by."""
-        pid = await self._runtime.create(fds)
+        pid = await self._runtime.create(fds, console)
         self._cgroup = Cgroup.of(pid)
         self._family = Family(pid, self._reaper)
         return pid
@@ -208,6 +228,25 @@ class OciBackend:
         """Let init go."""
         await self._runtime.start()
 
+    def add(self, files: ExecFiles) -> Added:
+        """By the runtime's exec."""
+        return OciExec(self._runtime, files)
+
+    async def pause(self) -> None:
+        """By the freezer of its cgroup, as the runtimes do it; what they tell of its state is read from there, too."""
+        if self._cgroup is None:
+            raise Unimplemented("a container without a cgroup of its own cannot be paused; give it linux.cgroupsPath")
+        await freeze(self._cgroup, self._reaper)
+
+    def thaw(self) -> None:
+        """Let it go on, if it is frozen."""
+        if self._cgroup is not None:
+            thaw(self._cgroup)
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        """The runtime's update."""
+        await self._runtime.update(resources)
+
     async def delete(self, *, force: bool) -> None:  # noqa: ARG002 - a runtime refuses to delete what was only created
         """Remove what the runtime keeps; where no create has succeeded, what it does not know of, too."""
         await self._runtime.delete()
@@ -232,6 +271,47 @@ class OciBackend:
             self._family.kill_orphans()
 
 
+class OciExec:
+    """A process that the runtime adds to its container; it is not held: made and started are one."""
+
+    def __init__(self, runtime: OciRuntime, files: ExecFiles) -> None:
+        self._runtime = runtime
+        self._files = files
+
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Its pid."""
+        return await self._runtime.exec(self._files, fds, console)
+
+    async def start(self) -> None:
+        """It runs already."""
+
+    @property
+    def keepsakes(self) -> Mapping[str, int]:
+        """None."""
+        return {}
+
+    def made(self) -> int | None:
+        """The runtime writes its pid file last."""
+        return self._files.pid()
+
+    def adopt(self, kept: dict[str, int]) -> None:
+        """It waits on nothing of the shim's."""
+
+    def is_started(self) -> bool:
+        """It is, if it is made."""
+        return True
+
+    def let_go(self) -> None:
+        """It is not held."""
+
+    def ended(self) -> None:
+        """The runtime keeps nothing of it."""
+
+
+def _for_terminal(console: Console | None) -> list[str]:
+    return [] if console is None else ["--console-socket", console.path]
+
+
 def _environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OWN}
 
@@ -254,6 +334,11 @@ def _read(path: str, offset: int) -> str:
         return os.read(fd, _TAIL).decode(errors="replace")
     finally:
         os.close(fd)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:  # noqa: PTH123 - pathlib costs the shim memory
+        file.write(text)
 
 
 def _errors_in(log: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The built-in runtime ``process``: a plain process on the host's own files, supervised like any container's init.
+"""The built-in runtime ``process``: plain processes on the host's own files, supervised like any container's.
 
 ``create`` forks the (tiny) shim; the child waits on a pipe before the user's program, ``start`` lets it go. From the
 OCI spec it takes ``process``: args, env, cwd, user (uid, gid, additionalGids, umask), rlimits, oomScoreAdj,
@@ -9,27 +9,28 @@ with the daemon's rights, less what ``user`` and ``noNewPrivileges`` take away.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
-import select
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from shimproc.errors import FailedPrecondition, ResourceExhausted, ShimyardError, Unavailable, Unimplemented
+from shimproc.freezer import freeze, thaw
+from shimproc.io.console import Console
 from shimproc.reaper import Reaper, send_all
+from shimproc.runtimes.backend import Added, ExecFiles
 from shimproc.runtimes.descendants import Family
-from shimproc.runtimes.exec_child import Held, become, failure_of
+from shimproc.runtimes.held import HeldProcess
 
-_GO: Final = b"\1"
 _KNOWN: Final = ("memory", "cpu", "pids")
 _END_SECONDS: Final = 5.0
 """How long a process that was killed may be in the kernel's hands before its removal is given up, for now."""
+_SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class PlainBackend:
-    """One process, with all that descends from it.
+    """One process, with all that descends from it, and its execs.
 
     Parameters
     ----------
@@ -44,10 +45,9 @@ class PlainBackend:
         self._reaper = reaper
         self._cgroup: Cgroup | None = None
         self._family: Family | None = None
-        self._go: int | None = None
-        self._failed: int | None = None
+        self._held = HeldProcess(spec, chroot, reaper)
 
-    async def create(self, fds: tuple[int, int, int]) -> int:
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Fork the process that will be the program, held.
 
         ``FailedPrecondition`` or ``InvalidArgument`` names the limit or cgroup that cannot be had,
@@ -55,18 +55,21 @@ class PlainBackend:
         """
         self._cgroup = self._make_cgroup()
         try:
-            pid = self._fork(fds)
+            pid = self._held.fork(fds, console)
             self._family = Family(pid, self._reaper)
             if self._cgroup is not None:
                 self._cgroup.add(pid)
         except OSError as error:
-            self._close()
-            if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                raise ResourceExhausted(
-                    f"the process cannot be made: {error.strerror}; raise the limit of processes, memory or descriptors"
-                ) from error
-            raise FailedPrecondition(f"the process cannot be made: {error.strerror}") from error
+            self._held.close()
+            raise _explained(error) from error
         return pid
+
+    def add(self, files: ExecFiles) -> Added:
+        """In the task's cgroup and rootfs."""
+        with open(files.process, "rb") as file:  # noqa: PTH123 - pathlib costs the shim memory
+            held = HeldProcess({"process": json.load(file)}, self._chroot, self._reaper)
+        assert self._family is not None
+        return PlainExec(held, files, self._family, self._cgroup)
 
     async def settle(self) -> None:
         """A child that nobody let go has heard the end of its shim, and ended."""
@@ -76,46 +79,50 @@ class PlainBackend:
         path = self._cgroup_path()
         self._cgroup = None if path is None else Cgroup.at(path)
         self._family = Family(pid, self._reaper, adopted=True)
-        self._go, self._failed = kept.pop("go", None), kept.pop("failed", None)
+        self._held.adopt(kept)
 
     async def is_started(self) -> bool:
-        """Its end of the report's pipe is closed once it is a program, or gone."""
-        if self._failed is None:
-            return True
-        poll = select.poll()
-        poll.register(self._failed, select.POLLIN)
-        return bool(poll.poll(0))
+        """The pipe of its report says so."""
+        return self._held.is_started()
 
     @property
     def keepsakes(self) -> Mapping[str, int]:
         """What a held one waits on."""
-        held = {"go": self._go, "failed": self._failed}
-        return {name: fd for name, fd in held.items() if fd is not None}
+        return self._held.keepsakes
 
     async def start(self) -> None:
-        """Let it go, and hear whether the program could be started: end-of-file means that it was.
+        """See ``HeldProcess.start``."""
+        await self._held.start()
 
-        An error with ``details.kind`` names the field that is at fault; ``FailedPrecondition``: it has ended before.
-        """
-        if self._go is None or self._failed is None:
-            raise FailedPrecondition("the process was started already")
-        try:
-            os.write(self._go, _GO)
-            await self._reaper.readable(self._failed)
-            told = os.read(self._failed, 4096)
-        except BrokenPipeError as error:
-            raise FailedPrecondition("the process has ended before it was started") from error
-        finally:
-            self._close()
-        if told:
-            raise failure_of(told)
+    async def pause(self) -> None:
+        """By the freezer of its cgroup; a process without a cgroup of its own cannot be paused with all its children."""
+        if self._cgroup is None:
+            raise Unimplemented(
+                "the runtime process pauses a task by its cgroup, and this one has none; "
+                "give it linux.cgroupsPath, or a limit in linux.resources"
+            )
+        await freeze(self._cgroup, self._reaper)
+
+    def thaw(self) -> None:
+        """Let them go on, if they are frozen."""
+        if self._cgroup is not None:
+            thaw(self._cgroup)
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        """In its cgroup; without one there is nothing to change."""
+        if self._cgroup is None:
+            raise Unimplemented(
+                "the runtime process limits a task by its cgroup, and this one has none; "
+                "create it with linux.cgroupsPath, or with a limit in linux.resources"
+            )
+        self._cgroup.limit(resources)
 
     async def delete(self, *, force: bool) -> None:  # noqa: ARG002 - there is only one way
         """Kill what is left, wait for its end, remove the cgroup that ``create`` made.
 
         ``Unavailable`` while a process that was killed does not end; deleting again goes on with it.
         """
-        self._close()
+        self._held.close()
         self.kill_leftovers()
         if self._cgroup is None:
             return
@@ -143,18 +150,6 @@ class PlainBackend:
         if self._family is not None:
             self._family.kill_orphans()
 
-    def _fork(self, fds: tuple[int, int, int]) -> int:
-        """The child's ends are closed here, so that end-of-file means what it should; ours are kept for ``start``."""
-        with contextlib.ExitStack() as childs:
-            hold, self._go = os.pipe2(os.O_CLOEXEC)
-            childs.callback(os.close, hold)
-            self._failed, report = os.pipe2(os.O_CLOEXEC)
-            childs.callback(os.close, report)
-            pid = os.fork()
-            if pid == 0:
-                become(self._spec, Held(hold, report, fds, self._chroot))
-        return pid
-
     def _make_cgroup(self) -> Cgroup | None:
         """None where none is asked for, so that a daemon that may make no cgroup can still run processes."""
         path = self._cgroup_path()
@@ -167,9 +162,68 @@ class PlainBackend:
             return None
         return path or f"/shimyard/{self._name}"
 
-    def _close(self) -> None:
-        """Our ends: a child that is still held hears it, and ends."""
-        for fd in (self._go, self._failed):
-            if fd is not None:
-                os.close(fd)
-        self._go = self._failed = None
+
+class PlainExec:
+    """One more plain process of a task: on the same files, in the same cgroup."""
+
+    def __init__(self, held: HeldProcess, files: ExecFiles, family: Family, cgroup: Cgroup | None) -> None:
+        self._held = held
+        self._files = files
+        self._family = family
+        self._cgroup = cgroup
+        self._entrusted = True
+
+    async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Forked and held; its pid is written down before it is let go."""
+        try:
+            pid = self._held.fork(fds, console)
+            if self._cgroup is not None:
+                self._cgroup.add(pid)
+            self._files.write_pid(pid)
+            self._family.join(pid)
+        except OSError as error:
+            self._held.close()
+            raise _explained(error) from error
+        return pid
+
+    async def start(self) -> None:
+        """See ``HeldProcess.start``."""
+        await self._held.start()
+
+    @property
+    def keepsakes(self) -> Mapping[str, int]:
+        """What a held one waits on."""
+        return self._held.keepsakes
+
+    def made(self) -> int | None:
+        """By its pid file."""
+        return self._files.pid()
+
+    def adopt(self, kept: dict[str, int]) -> None:
+        """A held one can still be let go, if what it waits on was entrusted; else it never was, and has ended."""
+        self._entrusted = "failed" in kept
+        self._held.adopt(kept)
+        if (pid := self._files.pid()) is not None:
+            self._family.join(pid)
+
+    def is_started(self) -> bool:
+        """The pipe of its report says so."""
+        return self._entrusted and self._held.is_started()
+
+    def let_go(self) -> None:
+        """A held one ends."""
+        self._held.close()
+        self.ended()
+
+    def ended(self) -> None:
+        """It is none of the task's any more."""
+        if (pid := self._files.pid()) is not None:
+            self._family.leave(pid)
+
+
+def _explained(error: OSError) -> ShimyardError:
+    if error.errno in _SCARCE:
+        return ResourceExhausted(
+            f"the process cannot be made: {error.strerror}; raise the limit of processes, memory or descriptors"
+        )
+    return FailedPrecondition(f"the process cannot be made: {error.strerror}")

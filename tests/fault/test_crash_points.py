@@ -1,4 +1,4 @@
-"""Each named step of create, start, exit, delete, restore and adoption, killed right there: nothing is lost, nothing is left.
+"""Each named step of create, start, exec, exit, delete, restore and adoption, killed there: nothing is lost, nothing left.
 
 A client runs a task in four steps, and another in one, each request with its key; the process that comes to the point first
 dies, the daemon is started again if it was that, and the client goes on as if nothing had happened. A step of a rescue is
@@ -11,6 +11,7 @@ points, in the place of a few, and ``SHIMYARD_SEED`` others than always the same
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import os
 import random
@@ -22,8 +23,9 @@ import pytest
 
 from actors.client import Client
 from actors.records import Runtime, Stdio
-from actors.specs import default_spec, host_rootfs
+from actors.specs import PATH, default_spec, host_rootfs
 from shimproc.crash import POINTS
+from shimproc.errors import NotFound
 from tests.fault.test_random_kills import LOG_TAIL, NAMESPACE, check_lives
 from tests.support import cgroups, proc
 from tests.support.daemon import MARK, Daemon
@@ -106,17 +108,30 @@ class Guarded:
 
     def _steps(self, client: Client, name: str) -> None:
         plain = self.runtime == "process"
-        spec = default_spec(["/bin/sh", "-c", SCRIPT], host=plain)
+        spec = default_spec(["/bin/sh", "-c", f"read line; {SCRIPT}"], host=plain)
         rootfs = () if plain else host_rootfs()
-        stdio = Stdio("", "log:", "log:")
+        stdio = Stdio("attach:", "log:", "log:")
         client.containers.create(name, spec, rootfs=rootfs, runtime=Runtime(self.runtime), stdio=stdio)
         made = client.tasks.create(name)
         assert client.tasks.start(name) == {"pid": made.pid}
+        self._exec(client, name)
+        with contextlib.suppress(NotFound):  # it was closed, and whoever would have said so was killed
+            client.tasks.close_io(name)
         ended = client.tasks.wait(name)
         assert (ended.exit_status, ended.pid, ended.reason) == (7, made.pid, None)
         assert [piece.data for piece in client.tasks.logs(name, follow=True)] == [b"told\n"]
         assert client.tasks.delete(name) == ended
         client.containers.delete(name)
+
+    def _exec(self, client: Client, name: str) -> None:
+        process = {"args": ["/bin/sh", "-c", "echo done; exit 5"], "cwd": "/", "env": [f"PATH={PATH}"]}
+        added = client.tasks.exec(name, "exec", process, stdio=Stdio("", "log:", "log:"))
+        assert (added.id, added.status) == ("exec", "created")
+        pid = client.tasks.start(name, exec_id="exec")["pid"]
+        ended = client.tasks.wait(name, exec_id="exec")
+        assert (ended.exit_status, ended.pid, ended.reason) == (5, pid, None)
+        assert [piece.data for piece in client.tasks.logs(name, exec_id="exec", follow=True)] == [b"done\n"]
+        assert client.tasks.delete_process(name, "exec") == ended
 
     def check_nothing_is_left(self) -> None:
         """Of the tasks; daemon and forkserver stay."""

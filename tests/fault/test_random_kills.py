@@ -154,6 +154,8 @@ def check_lives(events: list[dict[str, object]]) -> list[str]:
         if event["namespace"] == NAMESPACE and kind in LIFE:
             body = event["event"]
             assert isinstance(body, dict)
+            if body.get("id", body["container_id"]) != body["container_id"]:
+                continue  # an exec's
             lives.setdefault(body["container_id"], []).append(kind)
     return [f"{name}: {life}" for name, life in lives.items() if life != LIFE]
 

@@ -98,6 +98,28 @@ class Scene:
         self.remove(params["id"])
         return ended
 
+    def process(self, *args: str, **more: Any) -> Map:
+        """An OCI process for an exec."""
+        return {"args": list(args), "cwd": "/", "env": [specs.PATH, f"{MARK}={self.daemon.folder}"], **more}
+
+    def exec(self, task_id: str, exec_id: str, script: str, **stdio: Any) -> Map:
+        """Add an exec of a shell script, and start it; its Process as it was added."""
+        process = self.process("/bin/sh", "-c", script)
+        added = self._map("tasks.exec", id=task_id, exec_id=exec_id, process=process, stdio=stdio)
+        self.api.call("tasks.start", id=task_id, exec_id=exec_id)
+        return added
+
+    def exec_log(self, task_id: str, exec_id: str) -> bytes:
+        """All that an exec has logged, once it has ended."""
+        pieces = self.api.chunks("tasks.logs", id=task_id, exec_id=exec_id, follow=True)
+        return b"".join(piece["data"] for piece in pieces)
+
+    def terminal(self, script: str, **more: Any) -> Map:
+        """Like ``shell``, on a terminal."""
+        params = self.shell(script, process={"terminal": True})
+        params["stdio"] = {"terminal": True, **more}
+        return params
+
     def output(self, script: str, **more: Any) -> Map:
         """Run a script to its end with its output captured."""
         return self.run(self.shell(script, **more), rm=True, wait=True, capture=1 << 20)

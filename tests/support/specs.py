@@ -14,12 +14,21 @@ from typing import Any
 
 Map = dict[str, Any]
 BUSYBOX = Path("/bin/busybox")
-APPLETS = ("sh", "sleep", "echo", "true", "false", "cat", "kill", "seq", "head", "yes", "id", "pwd", "printf", "touch")
+APPLETS = (
+    *("sh", "sleep", "echo", "true", "false", "cat", "kill", "seq", "head", "yes", "id", "pwd", "printf", "touch"),
+    *("stty", "tty", "wc", "test"),
+)
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CAPABILITIES = ["CAP_KILL", "CAP_SETUID", "CAP_SETGID"]
 _MOUNTS: tuple[Map, ...] = (
     {"destination": "/proc", "type": "proc", "source": "proc"},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+    },
     {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]},
 )
 

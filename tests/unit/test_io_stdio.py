@@ -13,7 +13,9 @@ import pytest
 
 from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented
 from shimproc.io.logfile import parse_lines
-from shimproc.io.stdio import Capture, LogSettings, ProcessIO, open_stdio, parse_uri
+from shimproc.io.stdio import open_stdio
+from shimproc.io.streams import ProcessIO
+from shimproc.io.uri import Capture, LogSettings, parse_uri
 from shimproc.loop import Loop
 from tests.support.turns import descriptors, until
 
@@ -85,8 +87,6 @@ def test_stdin_has_no_log() -> None:
 
 
 def test_what_is_not_served_says_so(opened: Open) -> None:
-    with pytest.raises(Unimplemented, match=r"stdio\.terminal"):
-        opened(terminal=True)
     with pytest.raises(Unimplemented, match=r"stdio\.stderr"):
         opened(stderr="binary:///bin/logger")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.task import exec_states
 from actors.task import states as task_states
 from shimproc.errors import FailedPrecondition, NotFound
 from shimproc.machine import table
@@ -14,6 +15,8 @@ from shimproc.process import states as init_states
 
 TASK = table(task_states.TASK_STATES, task_states.REQUESTS)
 INIT = table(init_states.INIT_STATES, init_states.REQUESTS)
+EXEC = table(exec_states.EXEC_STATES, exec_states.REQUESTS)
+SHIM_EXEC = table(init_states.EXEC_STATES, init_states.EXEC_REQUESTS)
 
 
 @pytest.mark.parametrize(
@@ -21,8 +24,10 @@ INIT = table(init_states.INIT_STATES, init_states.REQUESTS)
     [
         (TASK, task_states.TASK_STATES, task_states.REQUESTS),
         (INIT, init_states.INIT_STATES, init_states.REQUESTS),
+        (EXEC, exec_states.EXEC_STATES, exec_states.REQUESTS),
+        (SHIM_EXEC, init_states.EXEC_STATES, init_states.EXEC_REQUESTS),
     ],
-    ids=["task", "init"],
+    ids=["task", "init", "exec", "the shim's exec"],
 )
 def test_every_state_answers_every_request(known: dict[Any, Any], states: tuple[Any, ...], requests: tuple[str, ...]) -> None:
     assert set(known) == {(state.name, request) for state, request in product(states, requests)}

@@ -20,7 +20,7 @@ from tests.support.sources import sources
 DOCUMENTED = methods()
 WITHIN_STREAMS = {"stream.credit", "stream.cancel", "tasks.attach", "tasks.attach.write", "events.watch"}
 """Not called by name: the client's iterators speak them."""
-PARTS = {"NewEvent", "Published"}
+PARTS = {"Begun", "NewEvent", "Published"}
 """Not messages themselves, but what messages carry."""
 TAKEN_BY_THE_STORE = {"Commit", "Read"}
 """An actor with a thread of its own, which takes them as they come (``on_receive``)."""

@@ -1,0 +1,29 @@
+"""What a task's processes need of the shim around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shimproc.io.keepsakes import Keeper
+from shimproc.loop import LoopLike
+from shimproc.messages import Message
+from shimproc.reaper import Reaper
+
+FLUSH_SECONDS = 10.0
+"""How long a deletion waits for a slow reader of the output."""
+LOST = "shim-lost"
+LOST_STATUS = 255
+"""What an exit says whose status nobody can know; the seed's code for it."""
+EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}
+"""By ``details.kind`` of an error: the status of a process whose program could not be run, as a shell has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """``emit`` journals an event, then sends it."""
+
+    loop: LoopLike
+    reaper: Reaper
+    emit: Callable[[Message], None]
+    keeper: Keeper
