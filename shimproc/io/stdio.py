@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented, shown
 from shimproc.flow import Pending
 from shimproc.io.fifo import FifoSink, FifoSource, open_fifo, reopen_fifo
 from shimproc.io.keepsakes import STDIN, Keeper
@@ -60,7 +60,7 @@ def parse_uri(uri: str, field: str) -> tuple[str, str]:
     kind, path = ("fifo", uri) if uri.startswith("/") or not separator else (scheme, rest)
     if kind not in ("fifo", "file") or not path.startswith("/") or "\0" in path:
         allowed = '"", an absolute path, fifo:///path, file:///path' + ("" if field.endswith("stdin") else " or log:")
-        raise InvalidArgument(f"{field}: {uri!r} is none of {allowed}")
+        raise InvalidArgument(f"{field}: {shown(uri)} is none of {allowed}")
     return kind, path
 
 
