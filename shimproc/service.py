@@ -98,7 +98,8 @@ class Service:
             self._adopting.then(lambda _: self.receive(frame))
             return
         if "ack" in frame:
-            self._journal.ack(int(frame["ack"]))
+            if isinstance(frame["ack"], int):
+                self._journal.ack(frame["ack"])
             return
         number = frame.get("q")
         try:
