@@ -41,6 +41,7 @@ KEYS: Final = (
     Key("api.allowed_uids", list, [], "uids that may send requests, beside the daemon's own and root"),
     Key("api.max_message", int, 16 << 20, "longest request in bytes; longer ones are not read", 1024),
     Key("api.requests_per_client", int, 16384, "requests that one client may have in flight", 1),
+    Key("api.streams_per_client", int, 1024, "streaming answers that one client may have open", 1),
     Key("api.curve_server_key", str, "", "file with the server's CURVE secret key (zmq.auth.create_certificates)"),
     Key("api.curve_client_keys", str, "", "folder with the public keys of the clients that may connect over tcp://"),
     Key("events.addresses", list, [], "further addresses of the events socket"),

@@ -137,7 +137,8 @@ class Daemon:
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
-        access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"])
+        limits = (config["api.requests_per_client"], config["api.streams_per_client"])
+        access = Access(frozenset(config["api.allowed_uids"]), *limits)
         self._started(FrontEnd.start(loop, api, access, routes, keys))
 
     def _look_after(self, loaded: Loaded, disk: Disk) -> None:

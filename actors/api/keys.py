@@ -142,6 +142,11 @@ class KeyedReply:
         self._kept = False
         self._over = False
 
+    @property
+    def open(self) -> bool:
+        """It is kept for whoever asks again."""
+        return not self._over
+
     def ok(self, result: Any) -> None:
         """Keep and send the result."""
         self._settle({"ok": True, "result": dump(result)}, kept=self._kept)

@@ -25,13 +25,14 @@ from actors.messages import (
     Undo,
 )
 from actors.records import Container, Exit, Stop, Task
-from actors.spec import parse_signal
+from actors.spec import check_seconds, parse_signal
 from actors.store.tasks import TaskRow
 from actors.task.deeds import TaskDeeds
 from actors.task.events import CREATED, RUNNING, STOPPED
 from actors.task.states import Created, Creating, Deleting, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result
+from actors.task.waits import Waits
 from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import NotFound, ShimyardError
@@ -49,9 +50,9 @@ class TaskActor(TaskDeeds):
     def __init__(self, loop: LoopLike, tools: Tools, row: TaskRow, container: Container) -> None:
         super().__init__(loop, tools, row, container)
         self._ready: Pending[None] = Pending()
+        self._waits = Waits()
         self._requests: Mapping[str, Callable[[Call], Coroutine[Any, Any, Any]]] = {
             "tasks.start": self._start_called,
-            "tasks.wait": self._wait_called,
             "tasks.kill": self._kill_called,
             "tasks.stop": self._stop_called,
             "tasks.delete": self._delete_called,
@@ -79,6 +80,9 @@ class TaskActor(TaskDeeds):
         params = call.params
         if getattr(params, "exec_id", None) is not None:
             raise NotFound(f"the task {self._row.id} has no exec {params.exec_id}")
+        if call.method == "tasks.wait":
+            self._waits.add(self._facts.exit, call.reply)
+            return
         self._answer(call, self._requests[call.method](call))
 
     def on_shim_event(self, message: ShimEvent) -> None:
@@ -130,9 +134,6 @@ class TaskActor(TaskDeeds):
     async def _start_called(self, _: Call) -> Any:
         return await self._start()
 
-    async def _wait_called(self, _: Call) -> Exit:
-        return await self._facts.exit
-
     async def _kill_called(self, call: Call) -> Any:
         number = parse_signal(call.params.signal, "signal")
         self._state.kill()
@@ -143,6 +144,7 @@ class TaskActor(TaskDeeds):
         settings = self._stop_settings()
         signal = settings.signal if call.params.signal is None else call.params.signal
         grace = settings.grace if call.params.grace is None else call.params.grace
+        check_seconds(grace, "grace")
         return await self._end(Stop(parse_signal(signal, "signal"), grace), None)
 
     async def _delete_called(self, call: Call) -> Exit:
