@@ -47,6 +47,7 @@ KEYS: Final = (
     Key("events.addresses", list, [], "further addresses of the events socket"),
     Key("events.keep", int, 1_000_000, "events kept for replay", 1000),
     Key("events.subscriber_queue", int, 100_000, "events that wait for a slow subscriber before it misses some", 1000),
+    Key("events.subscriptions_per_client", int, 1000, "subscriptions that one connection may have before it is closed", 1),
     Key("log.level", str, "info", "debug, info, warning or error"),
     Key("log.format", str, "text", "text, or json: an object a line"),
     Key("stdio.log_size", int, 64 << 20, "bytes after which a task's managed log is rotated", 4096),

@@ -18,7 +18,7 @@ from typing import Any
 import pykka
 import zmq
 
-from actors import folders, locations, restore
+from actors import folders, locations, restore, subscribers
 from actors.about import NAME, AboutActor
 from actors.api.frontend import Access, FrontEnd, check_peer_address
 from actors.api.keys import Keys
@@ -109,11 +109,11 @@ class Daemon:
             self._gate = Gate(loop, self._context, self._keys)
         api = self._bind(zmq.ROUTER, "api")
         events = self._bind(zmq.XPUB, "events")
-        reaper = Reaper(loop, alone=False)
-        loop.on_signal(signal.SIGCHLD, reaper.sweep)
+        reaper = self._reaper()
         self._disk_ref = DiskActor.start(loop.call_from_thread)
         disk = Disk(self._disk_ref)
-        exchange_ref = self._started(Exchange.start(loop, events, self._bounds, config["events.keep"]))
+        most = config["events.subscriptions_per_client"]
+        exchange_ref = self._started(Exchange.start(loop, events, self._bounds, config["events.keep"], most))
         self._store = Store.start(
             path=config.root / DATABASE,
             keep=config["events.keep"],
@@ -137,9 +137,14 @@ class Daemon:
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
-        limits = (config["api.requests_per_client"], config["api.streams_per_client"])
-        access = Access(frozenset(config["api.allowed_uids"]), *limits)
+        uids = frozenset(config["api.allowed_uids"])
+        access = Access(uids, config["api.requests_per_client"], config["api.streams_per_client"])
         self._started(FrontEnd.start(loop, api, access, routes, keys))
+
+    def _reaper(self) -> Reaper:
+        reaper = Reaper(self._loop, alone=False)
+        self._loop.on_signal(signal.SIGCHLD, reaper.sweep)
+        return reaper
 
     def _look_after(self, loaded: Loaded, disk: Disk) -> None:
         """What former daemons left."""
@@ -196,7 +201,7 @@ class Daemon:
             made.setsockopt(zmq.SNDHWM, 1000)
         else:
             made.setsockopt(zmq.SNDHWM, config["events.subscriber_queue"])
-            made.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscriptions only
+            made.setsockopt(zmq.MAXMSGSIZE, subscribers.MAX_LENGTH)
         bind_ipc(made, config.state / f"{name}.sock", config["api.group"])
         if kind == zmq.ROUTER and not check_peer_address(made, self._context, locations.api_address(config.state)):
             raise FailedPrecondition(

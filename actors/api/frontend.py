@@ -26,6 +26,7 @@ from actors.api.requests import BadRequest, Request, parse_request
 from actors.dispatch import LoopActor, post
 from actors.messages import Call
 from actors.params import StreamCredit, StreamRef
+from actors.sockets import source_fd
 from shimproc.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -200,14 +201,6 @@ def is_let_in(frame: zmq.Frame) -> bool:
         return bool(frame.get("User-Id"))
     except zmq.ZMQError:
         return False
-
-
-def source_fd(frame: zmq.Frame) -> int | None:
-    """The descriptor of the connection that it came over: as long as it is open, it is this client's."""
-    try:
-        return int(frame.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return None
 
 
 def peer_uid(frame: zmq.Frame) -> int | None:

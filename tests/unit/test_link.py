@@ -53,7 +53,7 @@ def end() -> Iterator[End]:
 
 
 def test_a_message_that_cannot_be_taken_costs_not_those_that_came_with_it(end: End) -> None:
-    end.theirs.sendall(b"".join(map(encode, [{"n": 1}, {"bad": True}, {"n": 2}])))
+    end.theirs.sendall(b"".join(encode(message) for message in ({"n": 1}, {"bad": True}, {"n": 2})))
     until(end.loop, lambda: len(end.got) == 2)
     assert [message["n"] for message in end.got] == [1, 2]
     assert not end.link.closed
