@@ -133,7 +133,7 @@ class Daemon:
 
         parts = Parts(loaded.catalog, self._registry, exchange, runtimes, config["no_shim"])
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
-        keys = Keys(loop, exchange, loaded.keys)
+        keys = Keys(loop, exchange, self._store, loaded.keys, config["api.keys"])
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
@@ -161,7 +161,7 @@ class Daemon:
         runtimes: Pending[Runtimes],
     ) -> dict[str, pykka.ActorRef[Any]]:
         """Which actor serves which methods."""
-        root = self._config.root
+        root, behind = self._config.root, self._config["events.subscriber_queue"]
         about = self._started(AboutActor.start(self._loop, runtimes, self._registry, self._bounds))
         logs = self._started(
             LogsActor.start(
@@ -172,7 +172,7 @@ class Daemon:
                 exchange,
             )
         )
-        watcher = self._started(Watcher.start(self._loop, exchange, self._store, self._bounds))
+        watcher = self._started(Watcher.start(self._loop, exchange, self._store, self._bounds, behind))
         return {
             "version": about,
             "health": about,
