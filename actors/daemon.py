@@ -18,7 +18,7 @@ from typing import Any
 import pykka
 import zmq
 
-from actors import folders, locations, restore
+from actors import folders, locations, restore, subscribers
 from actors.about import AboutActor
 from actors.api.frontend import Access, FrontEnd, check_peer_address
 from actors.api.keys import Keys
@@ -120,11 +120,11 @@ class Daemon:
             self._gate = Gate(loop, self._context, self._keys)
         api = self._bind(zmq.ROUTER, "api")
         events = self._bind(zmq.XPUB, "events")
-        reaper = Reaper(loop, alone=False)
-        loop.on_signal(signal.SIGCHLD, reaper.sweep)
+        reaper = self._reaper()
         self._disk_ref = DiskActor.start(loop.call_from_thread)
         disk = Disk(self._disk_ref)
-        exchange_ref = self._started(Exchange.start(loop, events, self._bounds, config["events.keep"]))
+        most = config["events.subscriptions_per_client"]
+        exchange_ref = self._started(Exchange.start(loop, events, self._bounds, config["events.keep"], most))
         self._store = Store.start(
             path=config.root / DATABASE,
             keep=config["events.keep"],
@@ -144,12 +144,18 @@ class Daemon:
 
         parts = Parts(loaded.catalog, self._registry, exchange, runtimes, config["no_shim"])
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
-        keys = Keys(loop, exchange, loaded.keys)
+        keys = Keys(loop, exchange, self._store, loaded.keys, config["api.keys"])
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
-        access = Access(frozenset(config["api.allowed_uids"]), config["api.requests_per_client"])
+        uids = frozenset(config["api.allowed_uids"])
+        access = Access(uids, config["api.requests_per_client"], config["api.streams_per_client"])
         self._started(FrontEnd.start(loop, api, access, routes, keys))
+
+    def _reaper(self) -> Reaper:
+        reaper = Reaper(self._loop, alone=False)
+        self._loop.on_signal(signal.SIGCHLD, reaper.sweep)
+        return reaper
 
     def _look_after(self, loaded: Loaded, disk: Disk) -> None:
         """What former daemons left."""
@@ -167,7 +173,7 @@ class Daemon:
         runtimes: Pending[Runtimes],
     ) -> dict[str, pykka.ActorRef[Any]]:
         """Which actor serves which methods."""
-        root = self._config.root
+        root, behind = self._config.root, self._config["events.subscriber_queue"]
         about = self._started(AboutActor.start(self._loop, runtimes, self._registry, self._bounds))
         logs = self._started(
             LogsActor.start(
@@ -178,7 +184,7 @@ class Daemon:
                 exchange,
             )
         )
-        watcher = self._started(Watcher.start(self._loop, exchange, self._store, self._bounds))
+        watcher = self._started(Watcher.start(self._loop, exchange, self._store, self._bounds, behind))
         return {
             "version": about,
             "health": about,
@@ -207,7 +213,7 @@ class Daemon:
             made.setsockopt(zmq.SNDHWM, 1000)
         else:
             made.setsockopt(zmq.SNDHWM, config["events.subscriber_queue"])
-            made.setsockopt(zmq.MAXMSGSIZE, 4096)  # subscriptions only
+            made.setsockopt(zmq.MAXMSGSIZE, subscribers.MAX_LENGTH)
         bind_ipc(made, config.state / f"{name}.sock", config["api.group"])
         if kind == zmq.ROUTER and not check_peer_address(made, self._context, locations.api_address(config.state)):
             raise FailedPrecondition(

@@ -3,9 +3,6 @@
 ``Publish`` comes from any actor; the store commits a group of them at once; ``Committed`` comes back, and in this order
 the events go out on XPUB, to subscribers inside the daemon, and the receipts are set. XPUB drops for a subscriber that
 is too slow (it sees the hole in ``seq`` and replays); nobody else is slowed.
-
-A new subscriber of ``_/`` first gets ``_/hello``: libzmq's own welcome message is a single frame, and an event has two,
-so the hello is sent to the one pipe that subscribed (ZMQ_XPUB_MANUAL_LAST_VALUE, in every libzmq from 4.3.2 on).
 """
 
 from __future__ import annotations
@@ -21,15 +18,14 @@ import zmq
 
 from actors.dispatch import LoopActor, post
 from actors.messages import Commit, Committed, Delivered, Publish, Published, Subscribe, Unsubscribe
+from actors.subscribers import Subscribers
 from shimproc.flow import Pending
-from shimproc.loop import READ, LoopLike
+from shimproc.loop import LoopLike
 
 log = logging.getLogger(__name__)
 HELLO = b"_/hello"
 HEARTBEAT = b"_/heartbeat"
 HEARTBEAT_SECONDS = 1.0
-_MANUAL_LAST_VALUE = 98  # zmq.h: a draft's number, served by release builds
-_DRAIN = 256
 
 
 @dataclass(slots=True)
@@ -48,10 +44,14 @@ class Exchange(LoopActor):
     ----------
     socket : a bound XPUB; this actor's from now on.
     keep : how many events the store keeps, from which the oldest follows.
+    subscriptions : that one subscriber may have.
     """
 
-    def __init__(self, loop: LoopLike, socket: zmq.Socket[bytes], bounds: Bounds, keep: int) -> None:
+    def __init__(
+        self, loop: LoopLike, socket: zmq.Socket[bytes], bounds: Bounds, keep: int, subscriptions: int
+    ) -> None:
         super().__init__(loop)
+        self._audience = Subscribers(loop, socket, self._hello, subscriptions)
         self._socket = socket
         self._bounds = bounds
         self._keep = keep
@@ -61,16 +61,13 @@ class Exchange(LoopActor):
 
     def on_start(self) -> None:
         """Begin to serve subscribers."""
-        self._socket.setsockopt(zmq.XPUB_MANUAL, 1)
-        self._fd = int(self._socket.getsockopt(zmq.FD))
-        self.loop.watch(self._fd, READ, lambda _: self._drain())
+        self._audience.start()
         self._beat()
-        self._drain()
 
     def on_stop(self) -> None:
         """Let go of the socket."""
         self._heartbeat.cancel()
-        self.loop.unwatch(self._fd)
+        self._audience.stop()
         self._socket.close(linger=500)
 
     def on_use_store(self, message: UseStore) -> None:
@@ -101,7 +98,7 @@ class Exchange(LoopActor):
                 post(subscriber, delivered)
         for publish, outcome in message.outcomes:
             _settle(publish.receipt, outcome)
-        self._drain()
+        self._audience.drain()
 
     def on_subscribe(self, message: Subscribe) -> None:
         """Every later event goes to this actor, too."""
@@ -123,35 +120,13 @@ class Exchange(LoopActor):
 
     def _beat(self) -> None:
         self._send(HEARTBEAT, cbor2.dumps({"last_seq": self._bounds.last_seq}))
-        self._drain()
+        self._audience.drain()
         self._heartbeat = self.loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
-    def _drain(self) -> None:
-        """Subscriptions, a bounded number a turn. The descriptor is edge-triggered: ask EVENTS until it is dry."""
-        for _ in range(_DRAIN):
-            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return
-            frame = self._socket.recv(zmq.DONTWAIT)
-            if not isinstance(frame, bytes) or frame[:1] not in (b"\0", b"\1"):
-                continue  # a peer's own message on XPUB: nothing to us
-            if frame[0]:
-                self._welcome(frame[1:])
-            else:
-                self._socket.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
-        self.loop.call_soon(self._drain)
-
-    def _welcome(self, prefix: bytes) -> None:
-        """Subscribe the pipe that asked; if it will see ``_/hello``, it alone gets one now."""
-        if not HELLO.startswith(prefix):
-            self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
-            return
-        self._socket.setsockopt(_MANUAL_LAST_VALUE, 1)
-        self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
+    def _hello(self) -> tuple[bytes, bytes]:
         bounds = self._bounds
         hello = {"last_seq": bounds.last_seq, "oldest_seq": bounds.oldest_seq, "daemon": bounds.daemon}
-        self._send(HELLO, cbor2.dumps(hello))
-        self._socket.setsockopt(_MANUAL_LAST_VALUE, 0)
-        self._socket.setsockopt(zmq.XPUB_MANUAL, 1)
+        return HELLO, cbor2.dumps(hello)
 
 
 @dataclass(frozen=True, slots=True)

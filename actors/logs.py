@@ -83,8 +83,8 @@ class LogsActor(LoopActor):
         reader = Reader(key, cursor, bool(params.follow) and self._runs(key))
         if reader.follow:
             self._follow(reader)
-        reader.stream = call.reply.stream(params.credit, lambda: self._go(reader), lambda: self._end(reader))
         self._readers.append(reader)
+        reader.stream = call.reply.stream(params.credit, lambda: self._go(reader), lambda: self._end(reader))
         self._go(reader)
 
     def on_delivered(self, message: Delivered) -> None:

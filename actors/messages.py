@@ -44,6 +44,10 @@ class Change(Protocol):
 class Reply(Protocol):
     """Where a request's answer goes; exactly one of ``ok``, ``fail`` and ``stream`` is called, once. All on the loop's thread."""
 
+    @property
+    def open(self) -> bool:
+        """Does anybody still wait for it? Not when its deadline has passed or its client is gone."""
+
     def ok(self, result: Any) -> None:
         """Answer with a map or a record of ``actors.records``."""
 

@@ -7,6 +7,7 @@ one, for data of our own and for clients, ignores them. An error names the key b
 from __future__ import annotations
 
 import functools
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, Union
 
 from actors.records import LEFT_OUT
-from shimproc.errors import InvalidArgument
+from shimproc.errors import InvalidArgument, shown
 
 T = TypeVar("T")
 Parse = Callable[[Any, str], Any]
@@ -117,6 +118,8 @@ def _scalar(kind: type) -> Parse:
 
     def parse(value: Any, path: str) -> Any:
         if isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidArgument(f"{path}: {value} is no finite number")
             return value
         raise _wrong(path, _NAMES[kind], value)
 
@@ -163,7 +166,7 @@ def _mapping(arguments: tuple[Any, ...]) -> Parse:
             raise _wrong(path, "a map", value)
         for key, item in value.items():
             if not isinstance(key, str):
-                raise _wrong(f"{path}: its key {key!r}", "text", key)
+                raise _wrong(f"{path}: its key {shown(key)}", "text", key)
             if texts and not isinstance(item, str):
                 raise _wrong(_join(path, key), "text", item)
         return value
@@ -182,8 +185,6 @@ def _wrong(path: str, expected: str, value: Any) -> InvalidArgument:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    if isinstance(value, Mapping):
-        return "a map"
-    if isinstance(value, (list, tuple)):
-        return "a list"
+    if isinstance(value, (Mapping, list, tuple)):
+        return shown(value)
     return _NAMES.get(type(value), type(value).__name__)

@@ -51,3 +51,11 @@ def _gid(group: str) -> int:
         return grp.getgrnam(group).gr_gid
     except KeyError as error:
         raise InvalidArgument(f"api.group: there is no group {group!r} on this host") from error
+
+
+def source_fd(frame: zmq.Frame) -> int | None:
+    """The descriptor of the connection that it came over, this client's while it is open; None for what libzmq says itself."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actors.params import ContainerCreate, Exec, TaskRun
 from actors.records import Mount, Stdio
-from shimproc.errors import InvalidArgument
+from shimproc.errors import InvalidArgument, shown
 from shimproc.io.uri import parse_uri
 
 MAX_DEPTH: Final = 64
@@ -22,6 +22,8 @@ MAX_LABEL: Final = 4096
 POLICIES: Final = ("no", "always", "on-failure", "unless-stopped")
 _DIGITS: Final = 9
 _NUMBERS: Final = ("limit", "swap", "reservation", "shares", "quota", "period")
+_LONGEST_PATH: Final = 200
+_SIMPLE: Final = frozenset({str, int, bool, type(None)})
 _LAST_ID: Final = 2**32 - 2
 
 
@@ -40,7 +42,7 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
         parse_signal(params.stop.signal, "stop.signal")
         check_seconds(params.stop.grace, "stop.grace")
     if params.restart is not None and params.restart.policy not in POLICIES:
-        raise InvalidArgument(f"restart.policy: {params.restart.policy!r} is none of {', '.join(POLICIES)}")
+        raise InvalidArgument(f"restart.policy: {shown(params.restart.policy)} is none of {', '.join(POLICIES)}")
     capture = getattr(params, "capture", None)
     if capture is not None and not 0 <= capture <= MAX_CAPTURE:
         raise InvalidArgument(f"capture: {capture} is not within 0 and {MAX_CAPTURE} bytes; use log: for more")
@@ -83,7 +85,7 @@ def check_spec(spec: Mapping[str, Any], field: str = "spec") -> None:
     check_plain(spec, field)
     version = spec.get("ociVersion")
     if not isinstance(version, str) or not version.startswith("1."):
-        raise InvalidArgument(f'{field}.ociVersion: expected a version 1.x as text, such as "1.0.2", got {version!r}')
+        raise InvalidArgument(f'{field}.ociVersion: expected a version 1.x as text, such as "1.0.2", got {shown(version)}')
     process = spec.get("process")
     if not isinstance(process, Mapping):
         raise InvalidArgument(f"{field}.process: expected a map with args and cwd")
@@ -99,22 +101,50 @@ def check_spec(spec: Mapping[str, Any], field: str = "spec") -> None:
             raise InvalidArgument(f"{field}.mounts[{index}]: expected a map with destination, a text")
 
 
-def check_plain(value: Any, field: str, depth: int = 0) -> None:
+def check_plain(value: Any, field: str) -> None:
     """Only what JSON has: maps with text keys, lists, texts, finite numbers, booleans, null; not too deep."""
+    try:
+        _check_plain(value, 0)
+    except _NotPlain as wrong:
+        path = "".join(reversed(wrong.path))[:_LONGEST_PATH]
+        raise InvalidArgument(f"{field}{path}: {wrong.why}") from None
+
+
+class _NotPlain(Exception):  # noqa: N818 - carries a place, is none of the eleven
+    """Why, and where, from the inside out: a path is only made where it is told."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.path: list[str] = []
+
+
+def _check_plain(value: Any, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise InvalidArgument(f"{field[:200]}: nested deeper than {MAX_DEPTH}")
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise InvalidArgument(f"{field[:200]}: its key {key!r} is no text")
-            check_plain(item, f"{field}.{key}", depth + 1)
+        raise _NotPlain(f"nested deeper than {MAX_DEPTH}")
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, (dict, Mapping)):
+        inner = value.items()
+        odd = next((key for key in value if not isinstance(key, str)), "")
+        if odd != "":
+            raise _NotPlain(f"its key {shown(odd)} is no text")
     elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            check_plain(item, f"{field}[{index}]", depth + 1)
+        inner = enumerate(value)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidArgument(f"{field[:200]}: {value} is no finite number")
+        raise _NotPlain(f"{value} is no finite number")
     elif value is not None and not isinstance(value, (str, int, float, bool)):
-        raise InvalidArgument(f"{field[:200]}: {type(value).__name__} has no place in JSON")
+        raise _NotPlain(f"{type(value).__name__} has no place in JSON")
+    for place, item in inner:
+        if depth == MAX_DEPTH or type(item) not in _SIMPLE:
+            _check_inside(item, depth, place)
+
+
+def _check_inside(item: Any, depth: int, place: str | int) -> None:
+    try:
+        _check_plain(item, depth + 1)
+    except _NotPlain as wrong:
+        wrong.path.append(f".{place[:_LONGEST_PATH]}" if isinstance(place, str) else f"[{place}]")
+        raise
 
 
 def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
@@ -139,7 +169,7 @@ def parse_signal(value: int | str, field: str) -> int:
         name = value.upper()
         known = signal.Signals.__members__.get(name if name.startswith("SIG") else f"SIG{name}")
         if known is None:
-            raise InvalidArgument(f"{field}: {value!r} is no signal; write a name such as SIGTERM, or a number")
+            raise InvalidArgument(f"{field}: {shown(value)} is no signal; write a name such as SIGTERM, or a number")
         return int(known)
     if isinstance(value, str) and len(value) > _DIGITS:
         raise InvalidArgument(f"{field}: {value[:_DIGITS]!r}… is no signal: they go from 1 to {int(signal.SIGRTMAX)}")
@@ -157,10 +187,10 @@ def _check_process(process: Mapping[str, Any], field: str) -> None:
         raise InvalidArgument(f"{field}.args: the program's name is not empty, and no argument has a NUL")
     cwd = process.get("cwd")
     if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd:
-        raise InvalidArgument(f'{field}.cwd: expected an absolute path, such as "/", got {cwd!r}')
+        raise InvalidArgument(f'{field}.cwd: expected an absolute path, such as "/", got {shown(cwd)}')
     for index, entry in enumerate(_list(process.get("env"), f"{field}.env")):
         if not isinstance(entry, str) or "=" not in entry[1:] or "\0" in entry:
-            raise InvalidArgument(f"{field}.env[{index}]: expected NAME=value, got {entry!r}")
+            raise InvalidArgument(f"{field}.env[{index}]: expected NAME=value, got {shown(entry)}")
     _check_user(process.get("user"), f"{field}.user")
     for index, limit in enumerate(_list(process.get("rlimits"), f"{field}.rlimits")):
         whole = isinstance(limit, Mapping) and isinstance(limit.get("type"), str)
@@ -184,7 +214,7 @@ def _check_user(user: Any, field: str) -> None:
     for name in ("uid", "gid"):
         number = user.get(name, 0)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _LAST_ID:
-            raise InvalidArgument(f"{field}.{name}: expected an integer from 0 to {_LAST_ID}, got {number!r}")
+            raise InvalidArgument(f"{field}.{name}: expected an integer from 0 to {_LAST_ID}, got {shown(number)}")
 
 
 def _check_mount(mount: Mount, field: str) -> None:
@@ -197,7 +227,7 @@ def _check_mount(mount: Mount, field: str) -> None:
 
 def _check_runtime(name: str) -> None:
     if name and name not in ("crun", "runc", "process") and not name.startswith("/"):
-        raise InvalidArgument(f"runtime.name: {name!r} is none of crun, runc, process, nor an absolute path")
+        raise InvalidArgument(f"runtime.name: {shown(name)} is none of crun, runc, process, nor an absolute path")
 
 
 def check_seconds(value: float, field: str, *, above_zero: bool = False) -> None:

@@ -20,19 +20,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+MAX_MESSAGE = 4096
+"""Characters of a message: it goes over the wire, and must not carry back all that a client has sent."""
+_SHOWN = 80
+
 
 class ShimyardError(Exception):
     """Root of everything that shimyard reports to whoever asked.
 
     Parameters
     ----------
-    message : one sentence that names the field or thing at fault and, where there is one, the remedy.
+    message : one sentence that names the field or thing at fault and, where there is one, the remedy; cut at ``MAX_MESSAGE``.
     details : a map of what a program may want to read (command, exit status, the tail of stderr).
     """
 
     code: ClassVar[str] = "unknown"
 
     def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
         super().__init__(message)
         self.message = message
         self.details: dict[str, Any] = dict(details or {})
@@ -118,6 +123,17 @@ CLASSES: tuple[type[ShimyardError], ...] = (
     Internal,
 )
 _BY_CODE = {cls.code: cls for cls in CLASSES}
+
+
+def shown(value: object) -> str:
+    """A value that a stranger has sent, as a message tells it: a few of its characters, or what kind of thing it is."""
+    if isinstance(value, Mapping):
+        return "a map"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, (str, bytes)):
+        return repr(value[:_SHOWN]) + ("…" if len(value) > _SHOWN else "")
+    return repr(value)
 
 
 def to_map(error: BaseException) -> dict[str, Any]:

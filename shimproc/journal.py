@@ -157,11 +157,22 @@ def _parse(data: bytes) -> tuple[Contents, int]:
         body = data[start + _HEAD.size : start + _HEAD.size + length]
         if not length or len(body) < length or zlib.crc32(body) != crc:
             break
-        n, values, *more = cbor2.loads(body)
-        if n:
-            records.append((n, values))
-        else:
-            acked = max(acked, values)
-            snapshot = more[0] if more else snapshot
+        match _item(body):
+            case [int(n), dict(values)] if n > 0:
+                records.append((n, values))
+            case [0, int(n)]:
+                acked = max(acked, n)
+            case [0, int(n), dict(more)]:
+                acked, snapshot = max(acked, n), more
+            case _:
+                break
         start += _HEAD.size + length
     return Contents(records, acked, snapshot), start
+
+
+def _item(body: bytes) -> Any:
+    """What a record says; None for what was never written by a journal, whatever its checksum."""
+    try:
+        return cbor2.loads(body)
+    except (cbor2.CBORError, ValueError, RecursionError):
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import logging
 import os
 import socket
 from collections import deque
@@ -18,6 +19,7 @@ from shimproc.errors import ShimyardError
 from shimproc.loop import READ, WRITE, LoopLike
 from shimproc.wire import FrameReader, encode
 
+log = logging.getLogger(__name__)
 MAX_BACKLOG = 128 << 20
 _CHUNK = 256 << 10
 _MAX_FDS = 16
@@ -117,7 +119,10 @@ class Link:
             return False
         for position, message in enumerate(messages):
             last = position == len(messages) - 1
-            self._on_message(message, fds if last else [])
+            try:
+                self._on_message(message, fds if last else [])
+            except Exception:  # a fault with one message must not cost the others that came with it
+                log.exception("a message of a link failed")
             if self.closed:
                 return False
         return True

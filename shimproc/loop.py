@@ -25,6 +25,9 @@ READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 _ROUND = 256
 _FEW = 1024
+FOREVER = 1e9
+_LONGEST_SLEEP = 86_400.0
+"""epoll_wait(2) takes milliseconds in an int."""
 
 
 class Timer:
@@ -93,8 +96,8 @@ class Loop:
         self._turns.append(callback)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        """Call once after ``seconds`` of monotonic time."""
-        timer = Timer(time.monotonic() + seconds, callback, self._on_cancel)
+        """Call once after ``seconds`` of monotonic time, ``FOREVER`` at most; NaN, which has no place in a heap, is that, too."""
+        timer = Timer(time.monotonic() + min(FOREVER, seconds), callback, self._on_cancel)
         heapq.heappush(self._timers, timer)
         return timer
 
@@ -155,7 +158,7 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return wait
-        due = max(0.0, self._timers[0].when - time.monotonic())
+        due = min(max(0.0, self._timers[0].when - time.monotonic()), _LONGEST_SLEEP)
         return due if wait is None else min(wait, due)
 
     def _on_cancel(self) -> None:

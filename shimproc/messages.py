@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, TypeVar
 
-from shimproc.errors import InvalidArgument
+from shimproc.errors import InvalidArgument, shown
 
 M = TypeVar("M", bound="Message")
 
@@ -319,7 +319,7 @@ def request_of(frame: Mapping[str, Any]) -> Message:
     """The request in a map; ``InvalidArgument`` for an unknown verb."""
     cls = REQUESTS.get(str(frame.get("verb")))
     if cls is None:
-        raise InvalidArgument(f"unknown verb {frame.get('verb')!r}")
+        raise InvalidArgument(f"unknown verb {shown(frame.get('verb'))}")
     return cls.from_map(frame)
 
 
@@ -332,5 +332,5 @@ def event_of(values: Mapping[str, Any]) -> Message:
     """The event in a map; ``InvalidArgument`` for an unknown kind."""
     cls = EVENTS.get(str(values.get("kind")))
     if cls is None:
-        raise InvalidArgument(f"unknown event {values.get('kind')!r}")
+        raise InvalidArgument(f"unknown event {shown(values.get('kind'))}")
     return cls.from_map(values)

@@ -134,7 +134,8 @@ class Service:
             self._adopting.then(lambda _: self.receive(frame))
             return
         if "ack" in frame:
-            self._journal.ack(int(frame["ack"]))
+            if isinstance(frame["ack"], int):
+                self._journal.ack(frame["ack"])
             return
         if "grant" in frame:
             self._audience.give_credit(int(frame["grant"]), int(frame["n"]))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +26,7 @@ from actors.api.requests import BadRequest, Request, parse_request
 from actors.dispatch import LoopActor, post
 from actors.messages import Call
 from actors.params import AttachWrite, StreamCredit, StreamRef
+from actors.sockets import source_fd
 from shimproc.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -35,8 +38,10 @@ from shimproc.errors import (
 from shimproc.loop import READ, LoopLike
 
 log = logging.getLogger(__name__)
+_MONITORED: Final = struct.Struct("=HI")
+"""Event and value, here the descriptor (zmq_socket_monitor(3))."""
 _DRAIN: Final = 64
-_PROBE_SECONDS: Final = 0.5
+_DRAIN_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Access:
 
     uids: frozenset[int]
     requests_per_client: int
+    streams_per_client: int
 
 
 class FrontEnd(LoopActor):
@@ -69,11 +75,10 @@ class FrontEnd(LoopActor):
         self._access = access
         self._routes = routes
         self._keys = keys
-        self._streams = Streams()
+        self._streams = Streams(access.streams_per_client)
         self._outlet = Outlet(loop, socket, self._drain_soon)
         self._allowed = access.uids | {0, os.getuid()}
         self._draining = False
-        self._probing = False
 
     def on_start(self) -> None:
         """Begin to serve."""
@@ -97,8 +102,9 @@ class FrontEnd(LoopActor):
             self.loop.call_soon(self._drain)
 
     def _drain(self) -> None:
-        """A bounded number of requests a turn; the descriptor is edge-triggered, so EVENTS is asked until it is dry."""
+        """A bounded piece of work a turn; the descriptor is edge-triggered, so EVENTS is asked until it is dry."""
         self._draining = False
+        enough = time.monotonic() + _DRAIN_SECONDS
         for _ in range(_DRAIN):
             if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
@@ -107,10 +113,13 @@ class FrontEnd(LoopActor):
             except zmq.Again:
                 return
             self._receive(frames)
+            if time.monotonic() > enough:
+                break
         self._drain_soon()
 
     def _receive(self, frames: list[zmq.Frame]) -> None:
-        peer = self._outlet.peer(frames[0].bytes)
+        self._on_disconnect()  # before a descriptor is taken for this client's: it may have been another's
+        peer = self._outlet.peer(frames[0].bytes, source_fd(frames[-1]))
         try:
             if len(frames) != 3 or len(frames[1].buffer):
                 raise BadRequest(None, InvalidArgument("expected two frames: an empty delimiter, then one CBOR map"))
@@ -119,6 +128,9 @@ class FrontEnd(LoopActor):
             self._take(peer, request)
         except BadRequest as bad:
             self._outlet.send(peer, error_body(bad.id, bad.error))
+        except Exception as error:  # a fault with one request must not keep those behind it waiting
+            log.exception("a request failed")
+            self._outlet.send(peer, error_body(None, error))
         self._outlet.forget_if_idle(peer)
 
     def _check_peer(self, frame: zmq.Frame, request: Request) -> None:
@@ -134,7 +146,10 @@ class FrontEnd(LoopActor):
         if peer.in_flight >= self._access.requests_per_client:
             raise BadRequest(
                 request.id,
-                ResourceExhausted(f"more than {self._access.requests_per_client} requests in flight; wait for some answers"),
+                ResourceExhausted(
+                    f"this client has {self._access.requests_per_client} requests in flight; wait for some answers, "
+                    "or raise api.requests_per_client"
+                ),
             )
         if isinstance(request.params, (StreamCredit, StreamRef, AttachWrite)):
             self._steer(peer, request)
@@ -142,7 +157,7 @@ class FrontEnd(LoopActor):
         reply = ClientReply(self._outlet, peer, request.id, self._streams)
         if request.timeout is not None:
             late = DeadlineExceeded(f"{request.method} took longer than {request.timeout} s; what it began goes on")
-            reply.timer = self.loop.call_later(request.timeout, lambda: reply.fail(late))
+            reply.timer = self.loop.call_later(request.timeout, lambda: reply.expire(late))
         if request.key is None or not request.row.changes:
             self._pass_on(request, reply)
         else:
@@ -163,17 +178,10 @@ class FrontEnd(LoopActor):
             reply.fail(error)
 
     def _on_disconnect(self) -> None:
-        """Somebody has gone; which one a send will tell: ask all that are only being listened to, once for many."""
+        """Connections that are closed: their clients' streams end, and nobody waits for their answers."""
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._monitor.recv_multipart(zmq.DONTWAIT)
-        if not self._probing and self._streams.all():
-            self._probing = True
-            self.loop.call_later(_PROBE_SECONDS, self._probe)
-
-    def _probe(self) -> None:
-        self._probing = False
-        for stream in self._streams.all():
-            stream.probe()
+            _event, fd = _MONITORED.unpack(self._monitor.recv_multipart(zmq.DONTWAIT)[0])
+            self._outlet.hung_up(fd)
 
 
 def _steer(stream: ClientStream | None, params: StreamCredit | StreamRef | AttachWrite, reply: ClientReply) -> None:

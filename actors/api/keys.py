@@ -1,8 +1,9 @@
 """Idempotency keys: a repeated request does nothing twice and gets the first one's reply, over restarts of the daemon.
 
 (namespace, method, key) is on disk as begun before the request goes on, and its reply is there with the deed's own commit or
-before it is sent. What a killed daemon had begun and not answered is finished by whoever takes its task back
-(``begun_before``), or dropped, if it was not done: a repeat waits for that. Kept for ten minutes; one timer forgets for all.
+before it is sent; a long one is there only. What a killed daemon had begun and not answered is finished by whoever takes its
+task back (``begun_before``), or dropped, if it was not done: a repeat waits for that. Kept for ten minutes; one timer
+forgets for all.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cbor2
+import pykka
 
 from actors.api.replies import ClientReply
 from actors.api.requests import Request
+from actors.dispatch import post
 from actors.exchange import ExchangeClient
-from actors.messages import Begun, Change
+from actors.messages import Begun, Change, Read
 from actors.shape import dump
-from actors.store.idempotency import DropKey, DropKeys, KeyRow, PutKey
-from shimproc.errors import InvalidArgument, to_map
+from actors.store.idempotency import LONGEST, ON_DISK, DropKey, DropKeys, KeyRow, PutKey, load_reply
+from shimproc.errors import InvalidArgument, ResourceExhausted, to_map
+from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 
 KEEP_SECONDS: Final = 600
@@ -46,11 +50,15 @@ class Known:
 
 
 class Keys:
-    """All keys of the last ten minutes."""
+    """All keys of the last ten minutes; ``limit``: how many there may be."""
 
-    def __init__(self, loop: LoopLike, exchange: ExchangeClient, rows: Iterable[KeyRow]) -> None:
+    def __init__(
+        self, loop: LoopLike, exchange: ExchangeClient, store: pykka.ActorRef[Any], rows: Iterable[KeyRow], limit: int
+    ) -> None:
         self._loop = loop
         self._exchange = exchange
+        self._store = store
+        self._limit = limit
         self._known: dict[Name, Known] = {
             (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.target, row.reply) for row in rows
         }
@@ -74,13 +82,18 @@ class Keys:
         name = (request.namespace, request.method, request.key)
         fingerprint = hashlib.sha256(cbor2.dumps(request.raw, canonical=True)).digest()
         known = self._known.get(name)
-        if known is None:
+        if known is None and len(self._known) >= self._limit:
+            many = f"{self._limit} idempotency keys of the last {KEEP_SECONDS // 60} minutes are kept"
+            reply.fail(ResourceExhausted(f"key: {many}; ask without a key, or raise api.keys"))
+        elif known is None:
             target = "/".join(str(request.raw[name]) for name in ("id", "exec_id") if request.raw.get(name))
             self._begin(name, Known(fingerprint, time.time_ns(), target, None, [(request, reply, go_on)]), go_on)
         elif known.fingerprint != fingerprint:
             reply.fail(InvalidArgument("key: it was used before with other params; take a fresh key for each request"))
         elif known.reply is None:
             known.waiting.append((request, reply, go_on))
+        elif known.reply == ON_DISK:
+            self._answer_from_disk(name, request, reply, go_on)
         else:
             reply.body(_addressed(known.reply, request.id))
 
@@ -92,8 +105,9 @@ class Keys:
         """The reply: on disk first, unless it was kept there with the deed, then to all who wait."""
         known = self._known[name]
 
-        def answer(_: Any) -> None:  # also after a failed commit: the deed is done, and is told
-            known.reply = reply
+        def answer(committed: Pending[Any] | None) -> None:  # also after a failed commit: the deed is done, and is told
+            only_here = committed is not None and committed.error is not None
+            known.reply = reply if len(reply) <= LONGEST or only_here else ON_DISK
             waiting, known.waiting = known.waiting, []
             for request, waits, _go_on in waiting:
                 waits.body(_addressed(reply, request.id))
@@ -109,6 +123,21 @@ class Keys:
         self._exchange.publish(changes=(DropKey(*name),))
         for request, reply, go_on in known.waiting:
             self.serve(request, reply, go_on)
+
+    def _answer_from_disk(self, name: Name, request: Request, reply: ClientReply, go_on: GoOn) -> None:
+        receipt: Pending[bytes | None] = Pending()
+
+        def answer(found: Pending[bytes | None]) -> None:
+            if found.error is not None:
+                reply.fail(found.error)
+            elif (body := found.result()) is not None:
+                reply.body(_addressed(body, request.id))
+            else:  # its time is over, just now
+                self._known.pop(name, None)
+                self.serve(request, reply, go_on)
+
+        receipt.then(answer)
+        post(self._store, Read(lambda db: load_reply(db, name), receipt))
 
     def _begin(self, name: Name, known: Known, go_on: GoOn) -> None:
         self._known[name] = known
@@ -141,6 +170,11 @@ class KeyedReply:
         self._name = name
         self._kept = False
         self._over = False
+
+    @property
+    def open(self) -> bool:
+        """It is kept for whoever asks again."""
+        return not self._over
 
     def ok(self, result: Any) -> None:
         """Keep and send the result."""

@@ -33,14 +33,26 @@ class Outlet:
         self._after = after
         self._slow: set[bytes] = set()
         self._peers: dict[bytes, Peer] = {}
+        self._by_fd: dict[int, Peer] = {}
         self._retrying = False
 
-    def peer(self, identity: bytes) -> Peer:
-        """What is remembered of a client."""
+    def peer(self, identity: bytes, fd: int | None = None) -> Peer:
+        """What is remembered of a client. ``fd``: where this came from, if it came just now."""
         known = self._peers.get(identity)
+        if known is not None and fd is not None and known.fd != fd:  # the same name on another connection
+            self.drop(known)
+            known = None
         if known is None:
-            known = self._peers[identity] = Peer(identity)
+            known = self._peers[identity] = Peer(identity, fd)
+            if fd is not None:
+                self._by_fd[fd] = known
         return known
+
+    def hung_up(self, fd: int) -> None:
+        """The connection is closed: nobody will read what its client was to get."""
+        peer = self._by_fd.get(fd)
+        if peer is not None:
+            self.drop(peer)
 
     def peers(self) -> list[Peer]:
         """All clients with something in flight."""
@@ -48,8 +60,8 @@ class Outlet:
 
     def forget_if_idle(self, peer: Peer) -> None:
         """Nothing is remembered of a client that waits for nothing."""
-        if peer.idle:
-            self._peers.pop(peer.identity, None)
+        if peer.idle and not peer.gone:
+            self._forget(peer)
 
     def send(self, peer: Peer, body: bytes) -> None:
         """Send one body, in order."""
@@ -58,8 +70,8 @@ class Outlet:
         self._after()  # in any case: a send that fails may have taken in the descriptor's signal, too
 
     def _keep(self, peer: Peer, body: bytes) -> None:
-        if peer.identity not in self._peers:
-            return  # it has just been found to be gone
+        if peer.gone:
+            return
         if not peer.queue(body):
             log.warning("a client does not read: what waited for it is dropped, its streams end")
             self.drop(peer)
@@ -69,13 +81,21 @@ class Outlet:
 
     def drop(self, peer: Peer) -> None:
         """The client is gone: its streams end, what waits for it is of no use."""
-        self._peers.pop(peer.identity, None)
+        if peer.gone:
+            return
+        peer.gone = True
+        self._forget(peer)
         self._slow.discard(peer.identity)
         peer.backlog.clear()
         gone, peer.streams = list(peer.streams.values()), {}
         peer.room.clear()
         for on_gone in gone:
             on_gone()
+
+    def _forget(self, peer: Peer) -> None:
+        self._peers.pop(peer.identity, None)
+        if peer.fd is not None and self._by_fd.get(peer.fd) is peer:
+            del self._by_fd[peer.fd]
 
     def _try(self, peer: Peer, body: bytes) -> bool:
         try:

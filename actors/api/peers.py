@@ -14,14 +14,16 @@ MAX_BACKLOG_BYTES: Final = 64 << 20
 
 @dataclass(slots=True)
 class Peer:
-    """One connected client, by its routing identity."""
+    """One connected client, by its routing identity. ``fd``: its connection; ``in_flight``: requests not done with."""
 
     identity: bytes
+    fd: int | None = None
     in_flight: int = 0
     backlog: deque[bytes] = field(default_factory=deque)
     backlog_bytes: int = 0
     streams: dict[int, Callable[[], None]] = field(default_factory=dict)
     room: dict[int, Callable[[], None]] = field(default_factory=dict)
+    gone: bool = False
 
     @property
     def idle(self) -> bool:

@@ -12,7 +12,7 @@ from actors.api.peers import STREAM_QUEUE, Peer
 from actors.api.requests import Id
 from actors.messages import Change, Reply
 from actors.shape import dump
-from shimproc.errors import FailedPrecondition, Internal, to_map
+from shimproc.errors import FailedPrecondition, Internal, ResourceExhausted, to_map
 from shimproc.loop import Timer
 
 
@@ -27,7 +27,10 @@ def error_body(request_id: Id, error: BaseException) -> bytes:
 
 
 class ClientReply:
-    """``actors.messages.Reply``: where one request's answer goes. Only the first answer counts."""
+    """``actors.messages.Reply``: where one request's answer goes. Only the first answer counts.
+
+    It counts as in flight until whoever serves it is done with it, also when its deadline has passed.
+    """
 
     def __init__(self, outlet: Outlet, peer: Peer, request_id: Id, streams: Streams) -> None:
         self._outlet = outlet
@@ -35,9 +38,15 @@ class ClientReply:
         self._id = request_id
         self._streams = streams
         self._over = False
+        self._held = True
         self._stream: ClientStream | None = None
         self.timer: Timer | None = None
         peer.in_flight += 1
+
+    @property
+    def open(self) -> bool:
+        """Does anybody still wait for it?"""
+        return not (self._over or self._peer.gone)
 
     def ok(self, result: Any) -> None:
         """Answer with a map or a record."""
@@ -61,10 +70,13 @@ class ClientReply:
 
     def body(self, body: bytes) -> None:
         """Send an encoded answer, unless one went before (a deadline)."""
-        if not self._over:
-            self._finish()
-            self._outlet.send(self._peer, body)
-            self._outlet.forget_if_idle(self._peer)
+        self._release()
+        self._send(body)
+        self._outlet.forget_if_idle(self._peer)
+
+    def expire(self, error: BaseException) -> None:
+        """Its deadline has passed: that is the answer, and what was begun goes on."""
+        self._send(error_body(self._id, error))
 
     def stream(
         self,
@@ -75,7 +87,11 @@ class ClientReply:
     ) -> ClientStream:
         """Begin a streaming answer; its number is told at once."""
         made = ClientStream(self._outlet, self._peer, self._id, credit, (on_room, on_gone, on_write))
-        if self._over:  # its deadline has passed: nobody reads it
+        self._release()
+        if not self._over and self._streams.full(self._peer):
+            many = f"this client has {self._streams.limit} open streams; cancel some, or raise api.streams_per_client"
+            self._send(error_body(self._id, ResourceExhausted(many)))
+        if self._over:  # also when its deadline has passed: nobody reads it
             made.cancel()
             return made
         self._finish()
@@ -83,9 +99,18 @@ class ClientReply:
         made.open(self._streams)
         return made
 
+    def _send(self, body: bytes) -> None:
+        if not self._over:
+            self._finish()
+            self._outlet.send(self._peer, body)
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            self._peer.in_flight -= 1
+
     def _finish(self) -> None:
         self._over = True
-        self._peer.in_flight -= 1
         if self.timer is not None:
             self.timer.cancel()
 
@@ -119,10 +144,6 @@ class ClientStream:
         self.number = streams.add(self._peer, self)
         self._peer.streams[self.number] = self.cancel
         self._peer.room[self.number] = self._on_room
-        self.probe()
-
-    def probe(self) -> None:
-        """A chunk without content: tells the number, and finds out whether the client is still there."""
         self._send({"more": True, "stream": self.number, "chunk": None})
 
     def room(self) -> int:
@@ -193,11 +214,16 @@ class ClientStream:
 
 
 class Streams:
-    """The open streams, by client and number: one client cannot touch another's."""
+    """The open streams, by client and number: one client cannot touch another's. ``limit``: how many a client may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self._open: dict[tuple[bytes, int], ClientStream] = {}
         self._last = 0
+
+    def full(self, peer: Peer) -> bool:
+        """Has the client all that it may have?"""
+        return len(peer.streams) >= self.limit
 
     def add(self, peer: Peer, stream: ClientStream) -> int:
         """A new number."""
@@ -212,7 +238,3 @@ class Streams:
     def remove(self, peer: Peer, number: int) -> None:
         """It has ended."""
         self._open.pop((peer.identity, number), None)
-
-    def all(self) -> list[ClientStream]:
-        """Every open stream."""
-        return list(self._open.values())

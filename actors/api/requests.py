@@ -1,7 +1,7 @@
 """A request's bytes -> a checked ``Request`` (API.md, section 2). Sans-IO.
 
 Only plain CBOR is taken: no tags (dates, shared references, …), no duplicate keys, text or bytes as keys, bounded
-depth, and nothing after the one map.
+depth and number of values, and nothing after the one map.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from actors.identifiers import check_namespace
 from actors.methods import METHODS, Method
 from actors.params import PARAMS
 from actors.shape import nearest, strict
-from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented
+from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented, shown
 
 VERSION: Final = 1
 MAX_DEPTH: Final = 72
 MAX_KEY: Final = 256
+MAX_ITEMS: Final = 100_000
+"""Values in one message, at every depth: each costs its time, and a megabyte holds a million of them."""
+_FEW: Final = 64 << 10
+"""Bytes that cannot hold many."""
+_EARLY: Final = 1024
+_UNREADABLE: Final = (cbor2.CBORError, ValueError, RecursionError, MemoryError, OverflowError)
 _FIELDS: Final = ("v", "id", "method", "namespace", "params", "timeout", "key")
 Id = int | str | bytes | None
 
@@ -52,6 +58,9 @@ class BadRequest(Exception):  # noqa: N818 - carries an error, is none of the el
 
 def parse_request(body: bytes) -> Request:
     """The request in a frame's body; ``BadRequest`` for anything else."""
+    if len(body) > _FEW and _holds_too_many(body):
+        many = InvalidArgument(f"the message has more than {MAX_ITEMS} values; say it in several messages, or in longer texts")
+        raise BadRequest(_early_id(body), many)
     message = _decode(body)
     request_id = message.get("id")
     if isinstance(request_id, bool) or not isinstance(request_id, (int, str, bytes)):
@@ -62,9 +71,39 @@ def parse_request(body: bytes) -> Request:
         raise BadRequest(request_id, error) from error
 
 
-def _decode(body: bytes) -> dict[Any, Any]:
-    source = io.BytesIO(body)
-    decoder = cbor2.CBORDecoder(
+def _holds_too_many(body: bytes) -> bool:
+    """Count the heads (RFC 8949, section 3), before anything is made of them; what is malformed is found by the decoder."""
+    at = items = 0
+    while at < len(body):
+        items += 1
+        if items > MAX_ITEMS:
+            return True
+        kind, length = body[at] >> 5, body[at] & 31
+        at += 1
+        if 24 <= length < 28:
+            width = 1 << (length - 24)
+            length = int.from_bytes(body[at : at + width], "big")
+            at += width
+        if kind in (2, 3):  # bytes, text
+            at += length if length < len(body) else 0
+    return False
+
+
+def _early_id(body: bytes) -> Id:
+    """The id of a message that is not read, if it stands at its beginning."""
+    decoder = _decoder(io.BytesIO(body[1:_EARLY]))
+    try:
+        for _ in _FIELDS:
+            name, value = decoder.decode(), decoder.decode()
+            if name == "id":
+                return value if isinstance(value, (int, str, bytes)) and not isinstance(value, bool) else None
+    except _UNREADABLE:
+        pass
+    return None
+
+
+def _decoder(source: io.BytesIO) -> cbor2.CBORDecoder:
+    return cbor2.CBORDecoder(
         source,
         tag_hook=_refuse_tag,
         semantic_decoders=_TAGS,
@@ -72,9 +111,13 @@ def _decode(body: bytes) -> dict[Any, Any]:
         allow_duplicate_keys=False,
         strict_hashable_types=True,
     )
+
+
+def _decode(body: bytes) -> dict[Any, Any]:
+    source = io.BytesIO(body)
     try:
-        message = decoder.decode()
-    except (cbor2.CBORError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        message = _decoder(source).decode()
+    except _UNREADABLE as error:
         raise BadRequest(None, InvalidArgument(f"the message is not one CBOR map: {error}")) from error
     if not isinstance(message, dict):
         raise BadRequest(None, InvalidArgument("the message is not one CBOR map"))
@@ -86,7 +129,7 @@ def _decode(body: bytes) -> dict[Any, Any]:
 def _request(request_id: Id, message: Mapping[Any, Any]) -> Request:
     for key in message:
         if key not in _FIELDS:
-            raise InvalidArgument(f"{key!r}: unknown field of a request{nearest(str(key), _FIELDS)}")
+            raise InvalidArgument(f"{shown(key)}: unknown field of a request{nearest(str(key[:MAX_KEY]), _FIELDS)}")
     _check_version(message)
     name, row = _method(message.get("method"))
     raw = message.get("params")

@@ -28,11 +28,11 @@ from shimproc.loop import LoopLike
 
 PAGE: Final = 500
 MAX_LIMIT: Final = 10_000
-MAX_LAG: Final = 100_000
 MAX_EVENT: Final = 1 << 20
 MAX_ANSWER: Final = 16 << 20
 BOOKMARK_SECONDS: Final = 1.0
 _QUEUE: Final = 10_000
+_LAST: Final = 2**63 - 1
 Matches = Callable[[Mapping[str, Any]], bool]
 
 
@@ -52,16 +52,22 @@ class Cursor:
 
 
 class Watcher(LoopActor):
-    """The events' side of the API."""
+    """The events' side of the API. ``most_behind``: events that a watch without credit may lag; with credit any number."""
 
     def __init__(
-        self, loop: LoopLike, exchange: pykka.ActorRef[Any], store: pykka.ActorRef[Any], bounds: Bounds
+        self,
+        loop: LoopLike,
+        exchange: pykka.ActorRef[Any],
+        store: pykka.ActorRef[Any],
+        bounds: Bounds,
+        most_behind: int,
     ) -> None:
         super().__init__(loop)
         self._exchange_ref = exchange
         self._exchange = ExchangeClient(exchange)
         self._store = store
         self._bounds = bounds
+        self._most_behind = most_behind
         self._cursors: list[Cursor] = []
 
     def on_call(self, call: Call) -> None:
@@ -97,8 +103,7 @@ class Watcher(LoopActor):
 
     async def _replay(self, call: Call) -> Mapping[str, Any]:
         params = call.params
-        if params.since < 0:
-            raise InvalidArgument("since: expected the last seq already seen, 0 for all")
+        _check_since(params.since)
         if not 1 <= params.limit <= MAX_LIMIT:
             raise InvalidArgument(f"limit: {params.limit} is not within 1 and {MAX_LIMIT}")
         matches = compile_filters(params.filters) if params.filters else None
@@ -125,8 +130,7 @@ class Watcher(LoopActor):
         params = call.params
         matches = compile_filters(params.filters or ())
         since = self._bounds.last_seq if params.since is None else params.since
-        if since < 0:
-            raise InvalidArgument("since: expected the last seq already seen, 0 for all")
+        _check_since(since)
         cursor = Cursor(since, matches, params.credit is not None, told=time.monotonic())
         if not self._cursors:
             post(self._exchange_ref, Subscribe(self.actor_ref))
@@ -148,7 +152,7 @@ class Watcher(LoopActor):
         if stream.room() > 0:
             cursor.reading = True
             spawn(self._catch_up(cursor), "reading of the log")
-        elif not cursor.credited and lag > MAX_LAG:
+        elif not cursor.credited and lag > self._most_behind:
             behind = ResourceExhausted(f"this client is {lag} events behind; watch again from {cursor.at}, with credit")
             stream.end(behind)
             self._end(cursor)
@@ -207,3 +211,8 @@ class Watcher(LoopActor):
         self._cursors.remove(cursor)
         if not self._cursors:
             post(self._exchange_ref, Unsubscribe(self.actor_ref))
+
+
+def _check_since(since: int) -> None:
+    if not 0 <= since <= _LAST:
+        raise InvalidArgument("since: expected the last seq already seen, 0 for all")

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from actors.store.statements import Row, RowChange, Statement
+
+LONGEST: Final = 4096
+"""Bytes of a reply that is kept in memory, too."""
+ON_DISK: Final = b""
+"""In place of a reply that is too long for memory. No reply is empty."""
+_SELECT_KEYS: Final = """SELECT namespace, method, key, fingerprint,
+    CASE WHEN length(reply) > :longest THEN :on_disk ELSE reply END, at, target FROM keys ORDER BY at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,13 @@ class DropKeys:
         db.execute("DELETE FROM keys WHERE at < ?", (self.before_ns,))
 
 
-def load_keys(db: sqlite3.Connection) -> list[KeyRow]:
-    """All, the oldest first."""
-    rows = db.execute("SELECT namespace, method, key, fingerprint, reply, at, target FROM keys ORDER BY at").fetchall()
+def load_keys(db: sqlite3.Connection, longest: int = LONGEST) -> list[KeyRow]:
+    """All, the oldest first; a reply of more than ``longest`` bytes is ``ON_DISK``."""
+    rows = db.execute(_SELECT_KEYS, {"longest": longest, "on_disk": ON_DISK}).fetchall()
     return [KeyRow(*row) for row in rows]
+
+
+def load_reply(db: sqlite3.Connection, name: tuple[str, str, str]) -> bytes | None:
+    """The answer that is kept under (namespace, method, key); None if there is none."""
+    row = db.execute("SELECT reply FROM keys WHERE (namespace, method, key) = (?, ?, ?)", name).fetchone()
+    return None if row is None else row[0]

@@ -34,6 +34,7 @@ from actors.task.exec_deeds import ExecDeeds
 from actors.task.states import Created, Creating, Deleting, Paused, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, run_result
+from actors.task.waits import Waits
 from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import ShimyardError
@@ -51,9 +52,9 @@ class TaskActor(ExecDeeds):
     def __init__(self, loop: LoopLike, tools: Tools, row: TaskRow, container: Container) -> None:
         super().__init__(loop, tools, row, container)
         self._ready: Pending[None] = Pending()
+        self._waits = Waits()
         self._requests: Mapping[str, Callable[[Call], Coroutine[Any, Any, Any]]] = {
             "tasks.start": self._start_called,
-            "tasks.wait": self._wait_called,
             "tasks.kill": self._kill_called,
             "tasks.stop": self._stop_called,
             "tasks.delete": self._delete_called,
@@ -94,6 +95,9 @@ class TaskActor(ExecDeeds):
         about_exec = getattr(call.params, "exec_id", None) is not None
         if call.method == "tasks.attach":
             flow.start(self._attach(call)).then(lambda outcome: _refused(call, outcome))
+            return
+        if call.method == "tasks.wait" and not about_exec:
+            self._waits.add(self._facts.exit, call.reply)
             return
         served = self._exec_requests if about_exec else self._requests
         self._answer(call, served[call.method](call))
@@ -152,9 +156,6 @@ class TaskActor(ExecDeeds):
 
     async def _start_called(self, _: Call) -> Any:
         return await self._start()
-
-    async def _wait_called(self, _: Call) -> Exit:
-        return await self._facts.exit
 
     async def _kill_called(self, call: Call) -> Any:
         number = parse_signal(call.params.signal, "signal")

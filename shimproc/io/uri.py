@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented, shown
 
 _NULL: Final = ("null", "")
 _ATTACH: Final = ("attach", "")
@@ -44,7 +44,7 @@ def parse_uri(uri: str, field: str) -> tuple[str, str]:
     kind, path = ("fifo", uri) if uri.startswith("/") or not separator else (scheme, rest)
     if kind not in ("fifo", "file") or not path.startswith("/") or "\0" in path:
         allowed = '"", an absolute path, fifo:///path, file:///path, attach:' + ("" if field.endswith("stdin") else ", log:")
-        raise InvalidArgument(f"{field}: {uri!r} is none of {allowed}")
+        raise InvalidArgument(f"{field}: {shown(uri)} is none of {allowed}")
     return kind, path
 
 

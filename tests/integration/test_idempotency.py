@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.daemon import Daemon
 from tests.support.events import of, topics
 from tests.support.scene import Scene
 
@@ -73,3 +78,34 @@ def test_the_first_reply_is_kept_when_the_daemon_is_killed(own_scene: Scene) -> 
     assert ended.call("tasks.delete", id=params["id"]) == gone
     assert topics(of(own_scene.daemon.replay(), params["id"])).count("/tasks/delete") == 1
     assert kill.call("tasks.kill", id=params["id"], signal="SIGKILL") == {}
+
+
+def test_a_long_reply_is_repeated_to_the_byte_by_this_daemon_and_by_the_next(own_scene: Scene) -> None:
+    params = own_scene.shell("head -c 300000 /dev/zero; echo end")
+    client = own_scene.api.using(key="long")
+    first = client.call("tasks.run", **params, rm=True, wait=True, capture=1 << 20)
+    assert first["stdout"].endswith(b"\0end\n")
+    assert client.call("tasks.run", **params, rm=True, wait=True, capture=1 << 20) == first
+    own_scene.daemon.kill9()
+    own_scene.daemon.restart()
+    assert client.call("tasks.run", **params, rm=True, wait=True, capture=1 << 20) == first
+
+
+def test_so_many_keys_are_kept_and_no_more(bounded: Daemon) -> None:
+    client = bounded.connect()
+    for number in range(20):
+        client.using(key=f"k{number}").call("namespaces.create", name=f"n{number}")
+    error = client.using(key="one more").refused("resource_exhausted", "namespaces.create", name="more")
+    assert "api.keys" in error.message
+    assert client.using(key="k3").call("namespaces.create", name="n3")["name"] == "n3"
+    assert client.call("namespaces.create", name="more")["name"] == "more"
+
+
+@pytest.fixture
+def bounded() -> Iterator[Daemon]:
+    """A daemon that keeps few keys."""
+    found = Daemon().configured("[api]\nkeys = 20\n")
+    try:
+        yield found.start()
+    finally:
+        found.destroy()

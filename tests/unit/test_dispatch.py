@@ -45,6 +45,8 @@ class Diary(LoopActor):
 class FakeReply:
     """Keeps the answer."""
 
+    open = True
+
     def __init__(self) -> None:
         self.answers: list[Any] = []
 

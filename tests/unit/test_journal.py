@@ -265,3 +265,16 @@ def test_the_file_is_its_owners_alone_and_its_descriptor_is_not_inherited(reopen
     assert path.stat().st_mode & 0o777 == 0o600
     (fd,) = (int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.exists() and entry.samefile(path))
     assert not os.get_inheritable(fd)
+
+
+@pytest.mark.parametrize("item", [[], 5, {}, [0], [1], [1, 2], ["a", {}], [-1, {}], [0, {}, {}], b"\xff", "x"], ids=repr)
+def test_a_record_that_no_journal_has_written_ends_the_valid_prefix_whatever_its_checksum(
+    reopened: Open, path: Path, item: Any
+) -> None:
+    reopened().append({"exit": 7})
+    body = item if isinstance(item, bytes) else cbor2.dumps(item)
+    with path.open("ab") as file:
+        file.write(struct.pack(">II", len(body), zlib.crc32(body)) + body)
+    journal = reopened()
+    assert journal.append({"exit": 8}) == 2
+    assert journal.since(0) == [(1, {"exit": 7}), (2, {"exit": 8})]

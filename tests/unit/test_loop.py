@@ -108,3 +108,23 @@ def test_a_signal_becomes_a_call_on_the_loop(loop: Loop) -> None:
     os.kill(os.getpid(), signal.SIGUSR2)
     loop.run()
     signal.signal(signal.SIGUSR2, before)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e300, 2**64, 30 * 86_400.0])
+def test_a_timer_that_is_never_due_holds_up_nobody(loop: Loop, seconds: float) -> None:
+    fired: list[str] = []
+    never = loop.call_later(seconds, lambda: fired.append("never"))
+    loop.call_later(0, lambda: fired.append("now"))
+    loop.round(1.0)
+    loop.call_from_thread(lambda: fired.append("turn"))
+    loop.round()  # with nothing but the distant timer to wait for, epoll takes that, too
+    loop.call_later(0.0, lambda: fired.append("later"))
+    loop.round()
+    never.cancel()
+    assert fired == ["now", "turn", "later"]
+
+
+def test_a_loop_waits_for_a_distant_timer_alone(loop: Loop) -> None:
+    loop.call_later(1e8, lambda: None)
+    threading.Timer(0.05, lambda: loop.call_from_thread(loop.stop)).start()
+    loop.run()

@@ -39,7 +39,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *("launcher", "runtimes", "shimlink", "sockets", "curve", "catalog", "registry"),
         ),
     ),
-    ("events", ("exchange", "monitor")),
+    ("events", ("exchange", "subscribers", "monitor")),
     ("one task", ("task",)),
     ("all tasks", ("metadata", "runtime", "restore", "logs", "about")),
     ("the outside world", ("api",)),

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from actors.store.database import close_database, open_database
-from actors.store.idempotency import DropKey, DropKeys, KeyRow, PutKey, load_keys
+from actors.store.idempotency import ON_DISK, DropKey, DropKeys, KeyRow, PutKey, load_keys, load_reply
 
 ROW = KeyRow("default", "tasks.run", "k", b"\x00\xff", None, 10)
 
@@ -18,6 +18,17 @@ def test_a_begun_key_gets_its_reply_and_both_survive_a_restart(tmp_path: Path) -
     close_database(db)
     db = open_database(tmp_path / "db")
     assert load_keys(db) == [answered]
+    close_database(db)
+
+
+def test_a_long_reply_is_left_on_disk_and_found_there(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "db")
+    rows = [dataclasses.replace(ROW, key=key, at=at, reply=b"r" * size) for key, at, size in (("s", 1, 8), ("l", 2, 9))]
+    for row in rows:
+        PutKey(row).apply(db)
+    assert [row.reply for row in load_keys(db, longest=8)] == [b"r" * 8, ON_DISK]
+    assert load_reply(db, ("default", "tasks.run", "l")) == b"r" * 9
+    assert load_reply(db, ("default", "tasks.run", "none")) is None
     close_database(db)
 
 
