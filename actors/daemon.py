@@ -80,6 +80,7 @@ def main(config: Config) -> int:
 
 
 def _serve(config: Config) -> None:
+    os.umask(folders.UMASK)
     folders.prepare(config.state, config.root)
     lock = folders.lock(config.state)
     try:

@@ -10,19 +10,30 @@ from shimproc.errors import FailedPrecondition
 
 LOCK = "daemon.lock"
 MODE = 0o711
+UMASK = 0o022
+"""The daemon's, whatever it was started under: a folder above STATE that it makes is nobody else's to write."""
 
 
 def prepare(*folders: Path) -> None:
-    """Make each, 0711 as the seed has it; one that exists must be a folder of ours."""
+    """Make each, 0711 as the seed has it; one that exists must be a folder of ours, and no link that somebody else has laid."""
     for folder in folders:
         try:
             folder.mkdir(mode=MODE, parents=True, exist_ok=True)
-            status = folder.stat()
-            if status.st_uid != os.getuid():
-                raise FailedPrecondition(f"{folder} belongs to uid {status.st_uid}; name another with --state or --root")
-            folder.chmod(MODE)
+            _refuse_foreign(folder, folder.lstat().st_uid, root=folder.is_symlink())
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _refuse_foreign(folder, os.fstat(fd).st_uid)
+                os.fchmod(fd, MODE)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise FailedPrecondition(f"cannot use the folder {folder}: {error.strerror}") from error
+
+
+def _refuse_foreign(folder: Path, uid: int, *, root: bool = False) -> None:
+    """``root``: may it be root's, too?"""
+    if uid != os.getuid() and not (root and uid == 0):
+        raise FailedPrecondition(f"{folder} belongs to uid {uid}; name another with --state or --root")
 
 
 def lock(state: Path) -> int:

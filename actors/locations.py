@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+
+from shimproc.errors import FailedPrecondition
 
 
 def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -15,7 +19,20 @@ def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
         return Path("/run/shimyard")
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "shimyard"
-    return Path(f"/tmp/shimyard-{os.geteuid()}")  # noqa: S108 - made 0711 and checked to be ours
+    return claimed(Path(f"/tmp/shimyard-{os.geteuid()}"))  # noqa: S108 - where anyone may have made it
+
+
+def claimed(folder: Path) -> Path:
+    """A folder where anyone may make one: ours from now on. ``FailedPrecondition`` if somebody else was faster: whoever serves
+    there is not to be told anything."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o711)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise FailedPrecondition(
+            f"{folder} was made by uid {found.st_uid} and is no folder of yours; remove it, or name another with SHIMYARD_STATE"
+        )
+    return folder
 
 
 def root_dir(environ: Mapping[str, str] = os.environ) -> Path:
