@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shimproc import mounts
-from shimproc.errors import AlreadyExists, FailedPrecondition
+from shimproc.errors import AlreadyExists, scarce
 
 CONFIG = "config.json"
 ROOTFS = "rootfs"
@@ -54,7 +54,7 @@ class Bundle:
                 self.remove()
                 raise
         except OSError as error:
-            raise FailedPrecondition(f"cannot make the bundle {self.path}: {error.strerror}") from error
+            raise scarce(error, f"cannot make the bundle {self.path}") from error
 
     def _make_folder(self) -> None:
         try:

@@ -133,21 +133,23 @@ class Shutdown(Message):
 
 @dataclass(frozen=True, slots=True)
 class Created(Message):
-    """Init exists and is held."""
+    """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's."""
 
     tag: ClassVar[str] = "created"
     at: int
     pid: int
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Started(Message):
-    """The process runs the user's program."""
+    """The process runs the user's program. ``boottime``: since when, by a clock that nobody sets (``reaper.boottime``)."""
 
     tag: ClassVar[str] = "started"
     at: int
     pid: int
     process: str = ""
+    boottime: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from actors.task.failures import named
 from actors.task.progress import Progress
 from actors.task.tools import Tools
 from shimproc.crash import point
-from shimproc.errors import ShimyardError, Unavailable
+from shimproc.errors import ShimyardError, Unavailable, scarce
 from shimproc.loop import LoopLike
 from shimproc.messages import Create, Delete, Hello
 
@@ -145,7 +145,10 @@ class Life:
     def _prepare(self, *, mounted: bool) -> None:
         if "log:" in (self._row.stdio["stdout"], self._row.stdio["stderr"]):
             log_path = self._tools.log_path(self._row.namespace, self._row.id)
-            log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise scarce(error, f"cannot make the folder of logs {log_path.parent}") from error
         self._bundle.make(self._container.spec, mounted=mounted)
 
     async def _unmake(self, loop: LoopLike, *, bundle_made: bool) -> None:

@@ -10,6 +10,7 @@ What would break if this shim were killed is entrusted to a keeper; the next shi
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -17,15 +18,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from shimproc.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    ShimyardError,
+    Unimplemented,
+    scarce,
+)
 from shimproc.flow import Pending
 from shimproc.io.fifo import FifoSink, FifoSource, open_fifo, reopen_fifo
 from shimproc.io.keepsakes import STDIN, Keeper
 from shimproc.io.logfile import LogFile
 from shimproc.io.pump import Output
-from shimproc.io.sinks import CaptureSink, FileSink, LogSink, Sink
+from shimproc.io.sinks import CaptureSink, FileSink, LogSink, LostSink, Sink
 from shimproc.loop import LoopLike
 
+log = logging.getLogger(__name__)
 _NULL: Final = ("null", "")
 _SHARED: Final = ("fifo", "file")
 _FIRST_FREE: Final = 3
@@ -89,7 +97,7 @@ def open_stdio(loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, captu
         opened.close_child()
         opened.abandon()
         if isinstance(error, OSError):
-            raise FailedPrecondition(f"stdio: {error.strerror}; raise the limit of open files") from error
+            raise scarce(error, "stdio") from error
         raise
     return opened
 
@@ -221,8 +229,16 @@ class ProcessIO:
         if fifo is not None:
             sinks.append(self._add_fifo(stream, reopen_fifo(fifo)))
         elif kind in ("file", "log"):
-            sinks.append(self._open_sink(kind, path, stream))
+            sinks.append(self._reopen_sink(kind, path, stream))
         self._add_output(stream, reading, sinks)
+
+    def _reopen_sink(self, kind: str, path: str, stream: str) -> Sink:
+        """One that cannot be had any more costs output, not the task."""
+        try:
+            return self._open_sink(kind, path, stream)
+        except ShimyardError as error:
+            log.error("the output of a task is lost from now on: %s", error)
+            return LostSink()
 
     def open_input(self, uri: str) -> None:
         """stdin."""
@@ -301,7 +317,7 @@ class ProcessIO:
             try:
                 self._log = LogFile(settings.path, settings.max_size, settings.max_files)
             except OSError as error:
-                raise FailedPrecondition(f"{field}: cannot open the log {settings.path}: {error.strerror}") from error
+                raise scarce(error, f"{field}: cannot open the log {settings.path}") from error
         return self._log
 
     def _give(self, fd: int) -> None:
@@ -316,7 +332,7 @@ def _pipe(field: str) -> tuple[int, int]:
     try:
         return os.pipe2(os.O_CLOEXEC)
     except OSError as error:
-        raise FailedPrecondition(f"{field}: no pipe: {error.strerror}; raise the limit of open files") from error
+        raise scarce(error, f"{field}: no pipe") from error
 
 
 def _open(path: str, flags: int, field: str) -> int:
@@ -324,7 +340,7 @@ def _open(path: str, flags: int, field: str) -> int:
     try:
         fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InvalidArgument(f"{field}: cannot open {path}: {error.strerror}") from error
+        raise scarce(error, f"{field}: cannot open {path}", InvalidArgument) from error
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.close(fd)
         raise InvalidArgument(f"{field}: {path} is a named pipe; write fifo://{path}")

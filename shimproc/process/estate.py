@@ -17,7 +17,7 @@ class Estate:
     kept: dict[str, int] = field(default_factory=dict)
     pidfd: int | None = None
     exited: Exited | None = None
-    created_at: int = 0
+    begun: int = 0
 
     def watch(self, reaper: Reaper, pid: int) -> Pending[Exited]:
         """How init ends, or has ended; ``Unavailable`` if no process could know."""
@@ -38,9 +38,9 @@ class Estate:
         self.kept, self.pidfd = {}, None
 
     def _open(self, pid: int) -> int:
-        """A pidfd, unless the pid is another's by now: that one would have begun after init was made."""
+        """A pidfd, unless the pid is another's by now: that one has begun at another time."""
         pidfd = os.pidfd_open(pid)
-        if _begun(pid) > self.created_at + 1_000_000_000:
+        if self.begun and begun(pid) != self.begun:
             os.close(pidfd)
             raise ProcessLookupError(pid)
         return pidfd
@@ -52,12 +52,10 @@ def _known(exited: Exited) -> Pending[Exited]:
     return pending
 
 
-def _begun(pid: int) -> int:
-    """When a process began, ns since the epoch, to about 10 ms (starttime in proc(5)). ``ProcessLookupError``."""
+def begun(pid: int) -> int:
+    """When a process began, in clock ticks since boot (starttime in proc(5)); no setting of a clock moves it. 0: it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/stat", "rb") as boot:  # noqa: PTH123 - memory of a shim
-            ticks = int(stat.read().rpartition(b")")[2].split()[19])
-            seconds = next(int(line.split()[1]) for line in boot if line.startswith(b"btime"))
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise ProcessLookupError(pid) from error
-    return (seconds * 1_000 + ticks * 1_000 // os.sysconf("SC_CLK_TCK")) * 1_000_000
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - pathlib costs the shim memory
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

@@ -21,18 +21,19 @@ from shimproc.io.keepsakes import Keeper
 from shimproc.io.stdio import Capture, LogSettings, ProcessIO, adopt_stdio, open_stdio
 from shimproc.loop import LoopLike
 from shimproc.messages import Create, Created, Deleted, Exited, Kill, Message, Started, StartFailed
-from shimproc.process.estate import Estate
+from shimproc.process.estate import Estate, begun
 from shimproc.process.states import Created as CreatedState
 from shimproc.process.states import Deleted as DeletedState
 from shimproc.process.states import InitState, New, Running, Starting, Stopped
 from shimproc.reaper import Exited as Reaped
-from shimproc.reaper import Reaper
+from shimproc.reaper import Reaper, boottime
 from shimproc.runtimes.backend import Backend
 from shimproc.runtimes.choose import backend_of
 
 log = logging.getLogger(__name__)
 FLUSH_SECONDS = 10.0
 LOST = "shim-lost"
+START_FAILED = "start-failed"
 LOST_STATUS = 255
 """What an exit says whose status nobody can know; the seed's code for it."""
 _EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}
@@ -40,11 +41,16 @@ _EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a process needs of the shim around it. ``emit`` journals an event, then sends it."""
+    """What a process needs of the shim around it.
+
+    ``emit`` journals an event, then sends it, and is done when it is journaled: on a full disk that may take long.
+    ``emit_now`` refuses instead (``ResourceExhausted``).
+    """
 
     loop: LoopLike
     reaper: Reaper
-    emit: Callable[[Message], None]
+    emit: Callable[[Message], Pending[None]]
+    emit_now: Callable[[Message], None]
     keeper: Keeper
 
 
@@ -65,6 +71,7 @@ class Init:
         self._settled.set(None)
         self._capture = None if request.capture is None else Capture(request.capture, request.bundle)
         self._deletion: Pending[None] | None = None
+        self._latest = 0
         self.pid = 0
         self.status: int | None = None
         self.exited_at = 0
@@ -91,6 +98,7 @@ class Init:
             point("shim: init made")
             self.entrust()
             point("shim: descriptors entrusted")
+            self._host.emit_now(Created(at=self._now(), pid=self.pid, begun=begun(self.pid)))
         except BaseException:
             await self._undo_create()
             raise
@@ -99,7 +107,6 @@ class Init:
                 self._io.close_child()
             self._settled.set(None)
         self._state = self._state.created()()
-        self._host.emit(Created(at=time.time_ns(), pid=self.pid))
         point("shim: created journaled")
         self._end_if_reaped()
         return {"pid": self.pid}
@@ -139,18 +146,20 @@ class Init:
         assert self._backend is not None
         if isinstance(self._state, CreatedState) and await self._backend.is_started():
             self._state = self._state.start()().started()()
-            self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+            self._host.emit(Started(at=self._now(), pid=self.pid, boottime=boottime()))
         estate.watch(self._host.reaper, self.pid).then(self._on_reaped)
 
     def _recall(self, event: Message) -> None:
         """What the journal says has happened."""
         match event:
             case Created():
+                self._later(event.at)
                 self._state, self.pid = CreatedState(), event.pid
             case Started():
+                self._later(event.at)
                 self._state = Running()
             case Exited() | StartFailed():
-                self._state, self.status, self.exited_at = Stopped(), event.status, event.at
+                self._state, self.status, self.exited_at = Stopped(), event.status, self._later(event.at)
                 self._ended.set(None)
             case Deleted():
                 self._state = DeletedState()
@@ -172,9 +181,10 @@ class Init:
             raise
         else:
             self._state = self._state.started()()
-            self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+            told = self._host.emit(Started(at=self._now(), pid=self.pid, boottime=boottime()))
             point("shim: started journaled")
             self._end_if_reaped()
+            await told
         finally:
             self._settled.set(None)
         return {"pid": self.pid}
@@ -219,9 +229,10 @@ class Init:
             self._state = before if isinstance(before, New) else self._state.undeleted()()
             raise
         self._state = self._state.deleted()()
-        self._host.emit(
-            Deleted(at=time.time_ns(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
-        )
+        if isinstance(before, New):  # nobody was told of it
+            return
+        told = Deleted(at=self._now(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
+        await self._host.emit(told)
         point("shim: deleted journaled")
 
     def close_stdin(self) -> dict[str, int]:
@@ -268,29 +279,31 @@ class Init:
         timer.cancel()
 
     async def _undo_create(self) -> None:
-        if self._backend is not None:
-            try:
-                await self._backend.delete(force=True)
-            except ShimyardError as error:
-                log.warning("undo of create: %s", error)
+        """Descriptors first: without them the rest may not be possible."""
+        pid, self.pid, self._reaped = self.pid, 0, None
+        self._host.reaper.release(pid)
         if self._io is not None:
+            self._io.close_child()
             self._io.abandon()
-        self._unmount()
-        self._state = New()
+        try:
+            if self._backend is not None:
+                await self._backend.delete(force=True)
+        except (ShimyardError, OSError) as error:
+            log.warning("undo of create: %s", error)
+        finally:
+            self._state = New()
+            self._unmount()
 
     def _start_failed(self, status: int) -> None:
         assert self._io is not None
         self._reaped = None
         self._state = self._state.exited()()
-        self.status, self.exited_at, self._reason = status, time.time_ns(), "start-failed"
+        self.status, self.exited_at, self._reason = status, self._now(), START_FAILED
         self._io.finish()
-        self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status))
-        self._host.reaper.release(self.pid)
-        self._ended.set(None)
+        self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status)).then(self._on_end_told)
 
     def _on_reaped(self, outcome: Pending[Reaped]) -> None:
-        if self._ended.done:  # the start had failed: this death is no exit
-            self._host.reaper.release(self.pid)
+        if self.status is not None or not self.pid:  # it could not be started, or was undone: this is no exit
             return
         if outcome.error is not None:  # an adopted one, whose end no process could see
             log.warning("init %d: %s", self.pid, outcome.error)
@@ -301,20 +314,39 @@ class Init:
     def _end_if_reaped(self) -> None:
         """The exit, once init is reaped, and never between start and its event (the exit would overtake it)."""
         reaped = self._reaped
-        if reaped is None or self._ended.done or isinstance(self._state, Starting) or self.state in ("new", "creating"):
+        if reaped is None or self.status is not None or isinstance(self._state, Starting) or self.state in ("new", "creating"):
             return
-        assert self._backend is not None
         assert self._io is not None
         self._state = self._state.exited()()
         point("shim: init ended")
-        self.status, self.exited_at = reaped.status, reaped.at
-        self._backend.kill_leftovers()
+        self.status, self.exited_at = reaped.status, self._later(reaped.at)
+        self._kill_leftovers()
         self._io.finish()
         point("shim: output drained")
         captured = self._io.captured() or {}
-        self._host.emit(
-            Exited(at=reaped.at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
+        told = self._host.emit(
+            Exited(at=self.exited_at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
         )
         point("shim: exit journaled")
-        self._host.reaper.release(self.pid)  # the journal has it: it may go
+        told.then(self._on_end_told)
+
+    def _kill_leftovers(self) -> None:
+        """Whatever hinders it must not hinder the exit; a delete tries again."""
+        assert self._backend is not None
+        try:
+            self._backend.kill_leftovers()
+        except OSError as error:
+            log.error("processes that init %d has left may still run: %s", self.pid, error)
+
+    def _on_end_told(self, _: Pending[None]) -> None:
+        """The journal has it: init may go."""
+        self._host.reaper.release(self.pid)
         self._ended.set(None)
+
+    def _now(self) -> int:
+        return self._later(time.time_ns())
+
+    def _later(self, at: int) -> int:
+        """``at``, but no earlier than what was told before: the clock may have been set back since then."""
+        self._latest = max(self._latest, at)
+        return self._latest

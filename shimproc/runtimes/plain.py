@@ -10,14 +10,13 @@ with the daemon's rights, less what ``user`` and ``noNewPrivileges`` take away.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 from collections.abc import Mapping
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from shimproc.errors import FailedPrecondition, Unavailable, scarce
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes.descendants import Family
 from shimproc.runtimes.exec_child import Held, become, failure_of
@@ -61,11 +60,7 @@ class PlainBackend:
                 self._cgroup.add(pid)
         except OSError as error:
             self._close()
-            if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                raise ResourceExhausted(
-                    f"the process cannot be made: {error.strerror}; raise the limit of processes, memory or descriptors"
-                ) from error
-            raise FailedPrecondition(f"the process cannot be made: {error.strerror}") from error
+            raise scarce(error, "the process cannot be made") from error
         return pid
 
     async def settle(self) -> None:
