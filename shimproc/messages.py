@@ -165,7 +165,8 @@ class StartFailed(Message):
 
 @dataclass(frozen=True, slots=True)
 class Exited(Message):
-    """The process has ended; ``at`` is when. ``stdout`` and ``stderr`` are what was captured, if asked for."""
+    """The process has ended; ``at`` is when. ``stdout`` and ``stderr`` are what was captured, if asked for; ``dropped``: bytes
+    of its output that no destination could take, if any."""
 
     tag: ClassVar[str] = "exited"
     at: int
@@ -176,6 +177,7 @@ class Exited(Message):
     stdout: bytes | None = None
     stderr: bytes | None = None
     truncated: bool | None = None
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

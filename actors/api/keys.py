@@ -2,7 +2,11 @@
 
 (namespace, method, key) is on disk as begun before the request goes on, and its reply is there with the deed's own commit or
 before it is sent. What a killed daemon had begun and not answered is finished by whoever takes its task back
-(``begun_before``), or dropped, if it was not done: a repeat waits for that. Kept for ten minutes; one timer forgets for all.
+(``begun_before``), or dropped, if it was not done: a repeat waits for that. A reply is kept for ten minutes after it was
+given, by a clock that nobody sets; one timer forgets for all.
+
+What ends a task is not refused because there is no room on the disk for its key: that may be what makes room. Such a key is
+known to this daemon alone.
 """
 
 from __future__ import annotations
@@ -20,24 +24,26 @@ from actors.api.requests import Request
 from actors.exchange import ExchangeClient
 from actors.messages import Change
 from actors.shape import dump
-from actors.store.idempotency import DropKey, DropKeys, KeyRow, PutKey
-from shimproc.errors import InvalidArgument, to_map
+from actors.store.idempotency import DropKey, KeyRow, PutKey
+from shimproc.errors import InvalidArgument, ResourceExhausted, to_map
 from shimproc.loop import LoopLike
 
 KEEP_SECONDS: Final = 600
 _SWEEP_SECONDS: Final = 60.0
+_ENDING: Final = frozenset(("tasks.kill", "tasks.stop", "tasks.delete"))
 Name = tuple[str, str, str]
 GoOn = Callable[["KeyedReply"], None]
 
 
 @dataclass(slots=True)
 class Known:
-    """A key's state: its reply, or those who wait for it."""
+    """A key's state: its reply, or those who wait for it; ``since``: when that was given, in seconds of the loop's clock."""
 
     fingerprint: bytes
     at: int
     target: str
     reply: bytes | None = None
+    since: float = 0.0
     waiting: list[tuple[Request, ClientReply, GoOn]] = field(default_factory=list)
 
     def row(self, name: Name, reply: bytes | None) -> KeyRow:
@@ -46,13 +52,26 @@ class Known:
 
 
 class Keys:
-    """All keys of the last ten minutes."""
+    """All keys of the last ten minutes.
 
-    def __init__(self, loop: LoopLike, exchange: ExchangeClient, rows: Iterable[KeyRow]) -> None:
+    Parameters
+    ----------
+    clock : seconds that only grow (``time.monotonic``).
+    """
+
+    def __init__(
+        self,
+        loop: LoopLike,
+        exchange: ExchangeClient,
+        rows: Iterable[KeyRow],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._loop = loop
         self._exchange = exchange
+        self._clock = clock
         self._known: dict[Name, Known] = {
-            (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.target, row.reply) for row in rows
+            (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.target, row.reply, clock() - _age(row))
+            for row in rows
         }
         self._sweep()
 
@@ -76,7 +95,7 @@ class Keys:
         known = self._known.get(name)
         if known is None:
             target = str(request.raw.get("id") or "")
-            self._begin(name, Known(fingerprint, time.time_ns(), target, None, [(request, reply, go_on)]), go_on)
+            self._begin(name, Known(fingerprint, time.time_ns(), target, waiting=[(request, reply, go_on)]), go_on)
         elif known.fingerprint != fingerprint:
             reply.fail(InvalidArgument("key: it was used before with other params; take a fresh key for each request"))
         elif known.reply is None:
@@ -86,14 +105,16 @@ class Keys:
 
     def change(self, name: Name, reply: bytes) -> Change:
         """What puts the reply on disk."""
-        return PutKey(self._known[name].row(name, reply))
+        known = self._known[name]
+        known.at = time.time_ns()
+        return PutKey(known.row(name, reply))
 
     def settle(self, name: Name, reply: bytes, *, kept: bool) -> None:
         """The reply: on disk first, unless it was kept there with the deed, then to all who wait."""
         known = self._known[name]
 
         def answer(_: Any) -> None:  # also after a failed commit: the deed is done, and is told
-            known.reply = reply
+            known.reply, known.since = reply, self._clock()
             waiting, known.waiting = known.waiting, []
             for request, waits, _go_on in waiting:
                 waits.body(_addressed(reply, request.id))
@@ -114,7 +135,8 @@ class Keys:
         self._known[name] = known
 
         def begun(outcome: Any) -> None:
-            if outcome.error is None:
+            full = isinstance(outcome.error, ResourceExhausted)
+            if outcome.error is None or (full and name[1] in _ENDING):
                 go_on(KeyedReply(self, name))
                 return
             del self._known[name]
@@ -124,12 +146,12 @@ class Keys:
         self._exchange.publish(changes=(PutKey(known.row(name, None)),)).then(begun)
 
     def _sweep(self) -> None:
-        before = time.time_ns() - KEEP_SECONDS * 1_000_000_000
-        old = [name for name, known in self._known.items() if known.at < before and known.reply is not None]
+        before = self._clock() - KEEP_SECONDS
+        old = [name for name, known in self._known.items() if known.reply is not None and known.since <= before]
         for name in old:
             del self._known[name]
         if old:
-            self._exchange.publish(changes=(DropKeys(before),))
+            self._exchange.publish(changes=tuple(DropKey(*name) for name in old))
         self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
@@ -173,3 +195,8 @@ class KeyedReply:
 
 def _addressed(encoded: bytes, request_id: Any) -> bytes:
     return cbor2.dumps({"id": request_id, **cbor2.loads(encoded)})
+
+
+def _age(row: KeyRow) -> float:
+    """Seconds, by the host's clock: all that a former daemon's row tells. It may have been set back since then."""
+    return min(max(0.0, (time.time_ns() - row.at) / 1e9), KEEP_SECONDS)

@@ -66,17 +66,6 @@ class DropKey(RowChange):
         return self.namespace, self.method, self.key
 
 
-@dataclass(frozen=True, slots=True)
-class DropKeys:
-    """Forget all keys that came before ``before_ns`` (ns since the epoch)."""
-
-    before_ns: int
-
-    def apply(self, db: sqlite3.Connection) -> None:
-        """Carry it out."""
-        db.execute("DELETE FROM keys WHERE at < ?", (self.before_ns,))
-
-
 def load_keys(db: sqlite3.Connection) -> list[KeyRow]:
     """All, the oldest first."""
     rows = db.execute("SELECT namespace, method, key, fingerprint, reply, at, target FROM keys ORDER BY at").fetchall()

@@ -22,14 +22,18 @@ from actors.task.progress import Progress, Told
 from actors.task.states import Creating, Starting, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.view import Facts, view
+from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import NotFound, ShimyardError
+from shimproc.errors import Internal, NotFound, ResourceExhausted, ShimyardError, Unavailable
 from shimproc.flow import Pending
-from shimproc.loop import LoopLike
+from shimproc.loop import LoopLike, after
 from shimproc.messages import Created as ShimCreated
 from shimproc.messages import Delete, Deleted, Exited, Kill, Message, Start, Started, StartFailed
 
 log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
+_PASSING = (ResourceExhausted, Unavailable, Internal)
+"""What may be otherwise next time: a full disk, no process to be had, a shim that was just killed."""
 
 
 class TaskDeeds(LoopActor):
@@ -119,14 +123,23 @@ class TaskDeeds(LoopActor):
         return self._facts.exit.result() if self._facts.exit.done else Exit(self._row.id, self._facts.pid, 0, 0)
 
     async def _remove_all(self) -> None:
-        """Task and container, as far as they are there: another client may have been faster."""
+        """Task and container, as far as they are there: another client may have been faster. What fails is tried again."""
         try:
-            if not self._life.ending:
-                await self._delete(force=True)
-            else:
-                await self._drop_container()
+            await self._remove_what_is_left()
         except ShimyardError as error:
             log.warning("removal of %s: %s", self._row.id, error)
+            if isinstance(error, _PASSING):
+                flow.spawn(self._remove_later(), f"removal of {self._row.id}")
+
+    async def _remove_later(self) -> None:
+        await after(self.loop, RETRY_SECONDS)
+        await self._remove_all()
+
+    async def _remove_what_is_left(self) -> None:
+        if not self._life.ending:
+            await self._delete(force=True)
+        else:
+            await self._drop_container()
 
     async def _drop_container(self) -> None:
         """With the task's row, which says until then that this is to be done."""
@@ -161,7 +174,7 @@ class TaskDeeds(LoopActor):
             case Started():
                 self._state = self._state.started()()
                 self._facts.started_at = event.at
-                self._watch(event.at)
+                self._watch(event.boottime)
             case StartFailed():
                 self._state = self._state.exited()()
                 self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason="start-failed"))
@@ -178,10 +191,10 @@ class TaskDeeds(LoopActor):
             self._life.shim.ack(n)
         self._show()
 
-    def _watch(self, started_at: int) -> None:
+    def _watch(self, started: int) -> None:
         if self._container.timeout is not None:
             row = self._row
-            watch = Watch(row.namespace, row.id, self.actor_ref, started_at, self._container.timeout)
+            watch = Watch(row.namespace, row.id, self.actor_ref, started, self._container.timeout)
             post(self._tools.monitor, watch)
 
     def _stop_settings(self) -> Stop:

@@ -94,7 +94,8 @@ def _exit_body(row: TaskRow, event: Exited) -> dict[str, Any]:
         "exit_status": event.status,
         "exited_at": event.at,
     }
-    return body | ({"reason": event.reason} if event.reason else {})
+    more = {"reason": event.reason, "dropped": event.dropped}
+    return body | {name: value for name, value in more.items() if value is not None}
 
 
 def _event(row: TaskRow, n: int, kind: str, body: dict[str, Any], at: int) -> NewEvent:

@@ -324,8 +324,9 @@ class Init:
         self._io.finish()
         point("shim: output drained")
         captured = self._io.captured() or {}
+        dropped = self._io.dropped or None
         told = self._host.emit(
-            Exited(at=self.exited_at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
+            Exited(self.exited_at, self.pid, reaped.status, reason=self._reason, dropped=dropped, **captured)
         )
         point("shim: exit journaled")
         told.then(self._on_end_told)
