@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from shimproc import mounts
-from shimproc.errors import AlreadyExists, FailedPrecondition
+from shimproc.errors import AlreadyExists, FailedPrecondition, scarce
 
 CONFIG = "config.json"
 ROOTFS = "rootfs"
@@ -45,16 +46,18 @@ class Bundle:
         """
         config = with_root(spec, str(self.rootfs)) if mounted else spec
         try:
-            self.path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            for folder in (self.path.parent.parent, self.path.parent):
+                folder.mkdir(mode=0o711, parents=True, exist_ok=True)
             self._make_folder()
             try:
                 self.rootfs.mkdir(mode=0o711)
                 write_config(self.path / CONFIG, config)
             except BaseException:
-                self.remove()
+                with contextlib.suppress(OSError, FailedPrecondition):  # the first failure is the one to tell
+                    self.remove()
                 raise
         except OSError as error:
-            raise FailedPrecondition(f"cannot make the bundle {self.path}: {error.strerror}") from error
+            raise scarce(error, f"cannot make the bundle {self.path}") from error
 
     def _make_folder(self) -> None:
         try:
@@ -63,14 +66,12 @@ class Bundle:
             raise AlreadyExists(f"the bundle {self.path} exists already") from error
 
     def remove(self) -> None:
-        """Remove it, if it is there; whatever dies half-way leaves only a hidden folder (``sweep``)."""
-        hidden = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        """Remove it, if it is there; whatever dies half-way leaves only a hidden folder (``sweep``). ``OSError`` or
+        ``FailedPrecondition``: some of it is left, and the same call goes on with it."""
         with contextlib.suppress(FileNotFoundError):
-            mounts.unmount_all(str(self.rootfs))
-            if hidden.exists():  # a former removal was cut off
-                _remove_hidden(hidden)
-            self.path.rename(hidden)
-            _remove_hidden(hidden)
+            self.path.rename(self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}"))
+        for left in _hidden(self.path):  # those of a removal that was cut off, too
+            _remove_hidden(left)
         with contextlib.suppress(OSError):  # the namespace's folder goes with its last bundle
             self.path.parent.rmdir()
 
@@ -92,10 +93,11 @@ def sweep(state: Path, known: set[Path]) -> None:
     """Remove hidden left-overs and bundles that no task is known for."""
     for folder in _folders(state / "tasks"):
         for path in _folders(folder):
-            if path.name.startswith("."):
-                _remove_hidden(path)
-            elif path not in known:
-                Bundle(path).remove()
+            with contextlib.suppress(OSError, FailedPrecondition):  # what stays now is swept the next time
+                if path.name.startswith("."):
+                    _remove_hidden(path)
+                elif path not in known:
+                    Bundle(path).remove()
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -105,6 +107,14 @@ def _folders(path: Path) -> Iterator[Path]:
         yield from [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]
 
 
+def _hidden(path: Path) -> list[Path]:
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208 - an error of it is one
+    except FileNotFoundError:
+        return []
+    return [path.with_name(name) for name in names if name.startswith(f".{path.name}.")]
+
+
 def _remove_hidden(path: Path) -> None:
     mounts.unmount_all(str(path / ROOTFS))
-    shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
 
-from shimproc.errors import FailedPrecondition
+from shimproc.errors import FailedPrecondition, scarce
 
 LOCK = "daemon.lock"
 MODE = 0o711
@@ -27,7 +28,7 @@ def prepare(*folders: Path) -> None:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise FailedPrecondition(f"cannot use the folder {folder}: {error.strerror}") from error
+            raise scarce(error, f"cannot use the folder {folder}") from error
 
 
 def _refuse_foreign(folder: Path, uid: int, *, root: bool = False) -> None:
@@ -41,7 +42,10 @@ def lock(state: Path) -> int:
 
     (A second bind on an ipc path would silently steal it.)
     """
-    fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise scarce(error, f"cannot lock {state / LOCK}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -50,6 +54,7 @@ def lock(state: Path) -> int:
         raise FailedPrecondition(
             f"another daemon (pid {holder}) serves {state}; stop it, or name another folder with --state"
         ) from error
-    os.truncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: whoever comes second is told of "unknown"
+        os.truncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd

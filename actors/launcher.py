@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shlex
@@ -18,7 +19,7 @@ import pykka
 
 from actors.shimlink import LocalShim, RemoteShim, ShimLink
 from shimproc import forkserver, linux, shim
-from shimproc.errors import FailedPrecondition, Unavailable, from_map
+from shimproc.errors import FailedPrecondition, Unavailable, from_map, scarce
 from shimproc.flow import Pending
 from shimproc.flow import start as begin
 from shimproc.journal import Journal
@@ -74,7 +75,10 @@ class Launcher:
         raise Unavailable("every forkserver that was started has ended while it made a shim; see its log")
 
     async def _try(self, request: Fork, owner: pykka.ActorRef[Any]) -> ShimLink:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise scarce(error, "the daemon cannot make a link to a shim") from error
         try:
             link = await self._connected()
             pid, pidfd = await self._ask(link, request, theirs)
@@ -148,7 +152,9 @@ class Launcher:
             return
         for fd in fds:
             os.close(fd)
-        if answer is not None:
+        if answer is not None and "ok" in frame:  # the descriptor was lost on its way: recvmsg(2), MSG_CTRUNC
+            answer.fail(scarce(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "there is no room for a shim's descriptor"))
+        elif answer is not None:
             answer.fail(from_map(frame.get("error") or {}))
 
     def _on_close(self) -> None:
@@ -169,9 +175,12 @@ class Launcher:
             (os.POSIX_SPAWN_OPEN, 2, str(state / FORKSERVER_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         ]
         ignored = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        pid = os.posix_spawn(  # noqa: ASYNC221 - it returns at once
-            argv[0], argv, dict(os.environ), file_actions=actions, setsid=True, setsigdef=ignored, setsigmask=()
-        )
+        try:
+            pid = os.posix_spawn(  # noqa: ASYNC221 - it returns at once
+                argv[0], argv, dict(os.environ), file_actions=actions, setsid=True, setsigdef=ignored, setsigmask=()
+            )
+        except OSError as error:
+            raise scarce(error, f"the forkserver cannot be started, or {state / FORKSERVER_LOG} not be opened") from error
         ended = await self._reaper.watch(pid)
         if ended.status != 0:
             raise Unavailable(

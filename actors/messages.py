@@ -207,12 +207,12 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """To the monitor: ``task`` runs since ``started_at`` (ns) and may do so for ``timeout`` seconds."""
+    """To the monitor: ``task`` runs since ``started`` (``shimproc.reaper.boottime``) and may do so for ``timeout`` seconds."""
 
     namespace: str
     id: str
     task: pykka.ActorRef[Any]
-    started_at: int
+    started: int
     timeout: float | None
 
 

@@ -1,12 +1,11 @@
 """Subscribes to process exits at the exchange, like any client outside, and watches over how long tasks run.
 
 A task with a ``timeout`` is watched from its start (the clock goes on over daemon restarts, since the start's own time
-counts) until its exit is heard; when its time is over it is told so, and stops itself.
+counts, by a clock that nobody sets) until its exit is heard; when its time is over it is told so, and stops itself.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pykka
@@ -14,6 +13,7 @@ import pykka
 from actors.dispatch import LoopActor, post
 from actors.messages import Delivered, Expired, Subscribe, Watch
 from shimproc.loop import LoopLike, Timer
+from shimproc.reaper import boottime
 
 
 class MonitorActor(LoopActor):
@@ -37,7 +37,7 @@ class MonitorActor(LoopActor):
         """A task has started."""
         if message.timeout is None:
             return
-        passed = max(0, time.time_ns() - message.started_at) / 1e9
+        passed = max(0, boottime() - message.started) / 1e9 if message.started else 0.0  # 0: an older shim's
         left = max(0.0, message.timeout - passed)
         task = message.task
         self._forget(message.namespace, message.id)

@@ -17,8 +17,9 @@ The code stands on the class; ``to_map`` and ``from_map`` are the only places wh
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 MAX_MESSAGE = 4096
 """Characters of a message: it goes over the wire, and must not carry back all that a client has sent."""
@@ -136,8 +137,30 @@ def shown(value: object) -> str:
     return repr(value)
 
 
+_SCARCE: Final = {
+    errno.ENOSPC: "free some space on its file system",
+    errno.EDQUOT: "free some space, or raise the quota",
+    errno.EMFILE: "raise the limit of open files (LimitNOFILE= of the unit, ulimit -n)",
+    errno.ENFILE: "raise fs.file-max of the host",
+    errno.EAGAIN: "raise the limit of processes (TasksMax= of the unit, pids.max, ulimit -u)",
+    errno.ENOMEM: "free some memory, or raise its limit",
+}
+"""What the host has run out of, and what to do (errno(3)). EAGAIN only of what makes a process."""
+
+
+def scarce(error: OSError, what: str, other: type[ShimyardError] = FailedPrecondition) -> ShimyardError:
+    """An error of the host about ``what``: ``ResourceExhausted`` with the remedy where a bound is reached, else ``other``."""
+    remedy = _SCARCE.get(error.errno or 0)
+    if remedy is None:
+        return other(f"{what}: {error.strerror}")
+    return ResourceExhausted(f"{what}: {error.strerror}; {remedy}")
+
+
 def to_map(error: BaseException) -> dict[str, Any]:
-    """The wire form ``{code, message, details}`` of any exception; a foreign one is ``internal``."""
+    """The wire form ``{code, message, details}`` of any exception; a foreign one is ``internal``, unless the host is at a
+    bound."""
+    if isinstance(error, OSError) and error.errno in _SCARCE and error.errno != errno.EAGAIN:
+        error = scarce(error, str(error.filename or "the daemon or its shim"))
     if isinstance(error, ShimyardError):
         return {"code": error.code, "message": error.message, "details": error.details}
     return {"code": Internal.code, "message": f"{type(error).__name__}: {error}", "details": {}}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import gc
 import logging
@@ -27,7 +28,8 @@ from typing import Any, NoReturn
 
 from shimproc import linux, shim
 from shimproc.crash import point
-from shimproc.errors import InvalidArgument, ShimyardError, Unavailable, to_map
+from shimproc.door import Door, listening
+from shimproc.errors import InvalidArgument, ShimyardError, scarce, to_map
 from shimproc.link import Link
 from shimproc.loop import READ, Loop
 from shimproc.messages import Fork, Shutdown, request_of
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 SOCKET = "forkserver.sock"
 LOCK = "forkserver.lock"
 _MOST_DEATHS = 100
+_BACKLOG = 64
+_RETRY_SECONDS = 1.0
 _STRANGERS = 1024
 _LOCK_SECONDS = 10
 
@@ -48,14 +52,14 @@ class ForkServer:
 
     def __init__(self, listener: socket.socket, lock: int) -> None:
         self._loop = Loop()
-        self._listener = listener
+        self._door = Door(self._loop, listener, self._on_connection)
         self._lock = lock
         self._links: set[Link] = set()
         self._wards: dict[int, Ward] = {}
         self._bundles: dict[str, Ward] = {}
         self._members: dict[int, Ward] = {}
+        self._bereft: dict[str, Ward] = {}
         self._strangers: dict[int, Exited] = {}
-        self._loop.watch(listener.fileno(), READ, self._on_connection)
         self._loop.on_signal(signal.SIGCHLD, self._reap)
 
     def run(self) -> None:
@@ -95,16 +99,7 @@ class ForkServer:
 
     # -- daemons
 
-    def _on_connection(self, _: int) -> None:
-        try:
-            sock, _address = self._listener.accept()
-        except OSError:
-            return
-        _, uid, _ = linux.peer_credentials(sock)
-        if uid not in (0, os.getuid()):
-            sock.close()
-            return
-
+    def _on_connection(self, sock: socket.socket) -> None:
         def on_message(frame: dict[str, Any], fds: list[int]) -> None:
             self._on_message(link, frame, fds)
 
@@ -122,40 +117,46 @@ class ForkServer:
             if isinstance(request, Shutdown):
                 self._loop.stop()
                 return
-            if not isinstance(request, Fork) or len(fds) != 1:
-                raise InvalidArgument("the forkserver takes fork with one descriptor")
-            pid = self._serve(request, fds[0])
+            if not isinstance(request, Fork):
+                raise InvalidArgument("the forkserver takes fork, with one descriptor")
+            if len(fds) != 1:  # recvmsg(2), MSG_CTRUNC: it had room for none
+                raise scarce(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "the forkserver can take no more links")
+            pid = self._serve(request, fds.pop())
+            fds.append(os.pidfd_open(pid))  # if not: the shim ends by itself, as its daemon lets go of the link
+            link.send({"a": number, "ok": {"pid": pid}}, fds)
         except (ShimyardError, OSError) as error:
             link.send({"a": number, "error": to_map(error)})
-            return
         finally:
-            for fd in fds:
-                os.close(fd)
-        pidfd = os.pidfd_open(pid)
-        try:
-            link.send({"a": number, "ok": {"pid": pid}}, [pidfd])
-        finally:
-            os.close(pidfd)
+            close_all(fds)
 
     def _serve(self, request: Fork, link_fd: int) -> int:
-        """The pid of the shim that serves the link from now on."""
-        ward = self._bundles.get(request.bundle)
-        if request.adopt and ward is not None:
-            ward.line.send({"link": True}, [link_fd])
-            return ward.pid
-        return self._fork(request, link_fd, Estate() if request.adopt else None).pid
+        """The pid of the shim that serves the link from now on; the descriptor is closed here."""
+        try:
+            if not request.adopt:
+                return self._fork(request, link_fd, None).pid
+            if (dead := self._bereft.pop(request.bundle, None)) is not None:
+                return self._succeed(dead, link_fd).pid
+            if (ward := self._bundles.get(request.bundle)) is not None:
+                ward.line.send({"link": True}, [link_fd])
+                return ward.pid
+            return self._fork(request, link_fd, Estate()).pid
+        finally:
+            os.close(link_fd)
 
     # -- shims
 
     def _fork(self, request: Fork, link_fd: int | None, estate: Estate | None) -> Ward:
         point("forkserver: asked for a shim")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise scarce(error, "a shim cannot be made") from error
         try:
             pid = os.fork()
         except OSError as error:
             ours.close()
             theirs.close()
-            raise Unavailable(f"fork of a shim failed: {error.strerror}; raise the limit of processes or memory") from error
+            raise scarce(error, "a shim cannot be forked") from error
         if pid == 0:
             self._become_shim(request, link_fd, theirs, estate)
         point("forkserver: shim forked")
@@ -185,7 +186,7 @@ class ForkServer:
     def _let_go(self) -> None:
         """Python's own holders must forget their descriptors first, lest they close someone else's later."""
         self._loop.close()
-        self._listener.detach()
+        self._door.forget()
         for link in self._links:
             link.close()
         for ward in self._wards.values():
@@ -249,38 +250,54 @@ class ForkServer:
             link.send({"shim": ward.pid, "status": code})
         ward.line.read()  # what it has told last
         ward.line.close()
-        del self._bundles[ward.request.bundle]
+        if self._bundles.get(ward.request.bundle) is ward:  # not one that was made anew in the same place meanwhile
+            del self._bundles[ward.request.bundle]
         for member in ward.members:
             self._members.pop(member, None)
             if (ended := self._strangers.pop(member, None)) is not None:
                 ward.exits[member] = ended
         if code != 0 and ward.deaths < _MOST_DEATHS:
+            self._members |= dict.fromkeys(ward.members - ward.exits.keys(), ward)
+            self._bereft[ward.request.bundle] = ward
             self._follow(ward)
         else:
-            close_all(ward.kept)
+            close_all(ward.kept.values())
 
     def _follow(self, dead: Ward) -> None:
-        """A new shim for what a killed one has left; it gets duplicates, as it may be killed, too."""
+        """A new shim for what a killed one has left. Its pipes stay open until there can be one: so long the task goes on."""
+        if self._bereft.pop(dead.request.bundle, None) is not dead:
+            return
         point("forkserver: shim to be followed")
         if not os.path.isdir(dead.request.bundle):  # noqa: PTH112 - pathlib costs each shim memory
-            close_all(dead.kept)
+            for member in dead.members:
+                self._members.pop(member, None)
+            close_all(dead.kept.values())
+            self._end_if_idle()
             return
+        try:
+            self._succeed(dead, None)
+        except ShimyardError as error:
+            log.error("%s", error)
+
+    def _succeed(self, dead: Ward, link_fd: int | None) -> Ward:
+        """The next shim; it gets duplicates, as it may be killed, too. ``ShimyardError``: it is tried again."""
         estate = dead.estate(self._strangers)
         try:
-            ward = self._fork(dataclasses.replace(dead.request, adopt=True), None, estate)
-        except ShimyardError as error:  # the daemon asks again
-            log.error("%s", error)
-            close_all(dead.kept)
-            return
+            ward = self._fork(dataclasses.replace(dead.request, adopt=True), link_fd, estate)
+        except ShimyardError:
+            self._bereft[dead.request.bundle] = dead
+            self._loop.call_later(_RETRY_SECONDS, lambda: self._follow(dead))
+            raise
         finally:
             for pidfd in estate.pidfds.values():
                 os.close(pidfd)
         point("forkserver: successor forked")
         ward.inherit(dead)
         self._members |= dict.fromkeys(ward.members - ward.exits.keys(), ward)
+        return ward
 
     def _end_if_idle(self) -> None:
-        if not self._links and not self._wards:
+        if not self._links and not self._wards and not self._bereft:
             self._loop.stop()
 
 
@@ -302,20 +319,6 @@ def _lock(path: str) -> int:
     return fd
 
 
-def _listen(path: str) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - pathlib costs each shim memory
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(mask)
-    listener.listen(64)
-    listener.setblocking(False)
-    return listener
-
-
 def main(state: str) -> int:
     """Serve ``state``; 0 when done."""
     os.chdir(state)
@@ -324,7 +327,7 @@ def main(state: str) -> int:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         linux.set_name("shim-forkserver")
-    listener = _listen(SOCKET)
+    listener = listening(SOCKET, _BACKLOG)
     if os.fork():  # whoever spawned us learns by our end that the orphan listens
         os._exit(0)
     linux.set_child_subreaper()  # not inherited by a fork (prctl(2))

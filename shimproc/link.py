@@ -54,15 +54,16 @@ class Link:
         loop.watch(sock.fileno(), READ, self._on_ready)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send, or queue, one message; descriptors stay the caller's (they are duplicated)."""
+        """Send, or queue, one message; descriptors stay the caller's (those of a message that waits are duplicated)."""
         if self.closed:
             return
         data = memoryview(encode(message))
-        kept = [os.dup(fd) for fd in fds]
-        self._waiting.append((data, kept))
-        self._backlog += len(data)
-        if len(self._waiting) == 1:
-            self._flush()
+        if not self._waiting and (sent := self._put(data, fds)):
+            data, fds = data[sent:], ()
+        if data:
+            self._waiting.append((data, _duplicates(fds)))
+            self._backlog += len(data)
+            self._await_room()
         if self._backlog > MAX_BACKLOG:
             self._broken()
 
@@ -128,26 +129,46 @@ class Link:
         return True
 
     def _flush(self) -> None:
-        try:
-            while self._waiting:
-                data, fds = self._waiting[0]
-                sent = socket.send_fds(self._socket, [data], list(fds)) if fds else self._socket.send(data)
-                _close_all(fds)
-                self._backlog -= sent
-                if sent == len(data):
-                    self._waiting.popleft()
-                else:
-                    self._waiting[0] = (data[sent:], ())
-        except (BlockingIOError, InterruptedError):
+        while self._waiting:
+            data, fds = self._waiting[0]
+            sent = self._put(data, fds)
+            if not sent:
+                return
+            _close_all(fds)
+            self._backlog -= sent
+            if sent == len(data):
+                self._waiting.popleft()
+            else:
+                self._waiting[0] = (data[sent:], ())
+        self._blocked = False
+        self._loop.watch(self._socket.fileno(), READ, self._on_ready)
+
+    def _await_room(self) -> None:
+        if not self._blocked:
             self._blocked = True
             self._loop.watch(self._socket.fileno(), READ | WRITE, self._on_ready)
-            return
+
+    def _put(self, data: memoryview, fds: Sequence[int]) -> int:
+        """How many bytes could be sent; descriptors go with the first."""
+        try:
+            return socket.send_fds(self._socket, [data], list(fds)) if fds else self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
         except OSError:
             self._loop.call_soon(self._broken)
-            return
-        if self._blocked:
-            self._blocked = False
-            self._loop.watch(self._socket.fileno(), READ, self._on_ready)
+            return 0
+
+
+def _duplicates(fds: Sequence[int]) -> Sequence[int]:
+    """For a message that waits. Without room for them it goes without, and the peer sees that."""
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd))  # noqa: PERF401 - what was made is closed
+    except OSError:
+        _close_all(made)
+        return ()
+    return made
 
 
 def _receive_with_fds(sock: socket.socket) -> tuple[bytes, list[int]]:

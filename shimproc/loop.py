@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from shimproc.flow import Pending
+
 log = logging.getLogger(__name__)
 
 READ = select.EPOLLIN
@@ -178,6 +180,13 @@ class Loop:
             callback = self._signals.get(number)
             if callback is not None:
                 _guarded(callback)
+
+
+def after(loop: LoopLike, seconds: float) -> Pending[None]:
+    """Done when so much time has passed."""
+    pending: Pending[None] = Pending()
+    loop.call_later(seconds, lambda: pending.set(None))
+    return pending
 
 
 def _guarded(callback: Callable[..., None], *args: int) -> None:

@@ -214,11 +214,12 @@ class Shutdown(Message):
 
 @dataclass(frozen=True, slots=True)
 class Created(Message):
-    """Init exists and is held."""
+    """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's."""
 
     tag: ClassVar[str] = "created"
     at: int
     pid: int
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +252,14 @@ class Resumed(Message):
 
 @dataclass(frozen=True, slots=True)
 class Started(Message):
-    """The process runs the user's program."""
+    """The process runs the user's program. ``boottime``: since when, by a clock that nobody sets (``reaper.boottime``)."""
 
     tag: ClassVar[str] = "started"
     at: int
     pid: int
     process: str = ""
+    boottime: int = 0
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,8 @@ class StartFailed(Message):
 
 @dataclass(frozen=True, slots=True)
 class Exited(Message):
-    """The process has ended; ``at`` is when. ``stdout`` and ``stderr`` are what was captured, if asked for."""
+    """The process has ended; ``at`` is when. ``stdout`` and ``stderr`` are what was captured, if asked for; ``dropped``: bytes
+    of its output that no destination could take, if any."""
 
     tag: ClassVar[str] = "exited"
     at: int
@@ -283,6 +287,7 @@ class Exited(Message):
     stdout: bytes | None = None
     stderr: bytes | None = None
     truncated: bool | None = None
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ class Exited(NamedTuple):
     at: int
 
 
+def boottime() -> int:
+    """ns since the host's start, suspended or not (CLOCK_BOOTTIME): no setting of a clock moves it."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def children(pid: int) -> list[int]:
     """The children of a process, ended ones too (proc(5), /proc/PID/task/TID/children); none if it is gone."""
     found: list[int] = []

@@ -3,6 +3,9 @@
 It knows no socket: ``receive`` takes the daemon's maps, ``attach`` says where answers and events go. With no link
 attached, work goes on and events wait in the journal. The create request is on disk before anything is done of it, so that
 a shim that comes after a killed one can finish or undo it.
+
+An event that the journal has no room for is kept here and tried again, and those behind it wait: an exit is told late
+rather than never. Only a create is refused then, since it can be undone.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -17,7 +21,15 @@ import cbor2
 
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, to_map
+from shimproc.errors import (
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    ShimyardError,
+    scarce,
+    to_map,
+)
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import Keeper
 from shimproc.io.streams import ProcessIO
@@ -55,6 +67,7 @@ from shimproc.reaper import Reaper
 log = logging.getLogger(__name__)
 VERSION = 1
 INTENT = "create.cbor"
+RETRY_SECONDS = 1.0
 Send = Callable[[Mapping[str, Any]], None]
 Deed = Callable[[Init, Any], Any]
 """Its answer, or a coroutine that returns it."""
@@ -97,11 +110,12 @@ class Service:
         self._journal = journal
         self._end = end
         self._send: Send | None = None
-        self._host = Host(loop, reaper, self._emit, keeper)
+        self._host = Host(loop, reaper, self._emit, self._emit_now, keeper)
         self._init: Init | None = None
         self._started_at = time.time_ns()
         self._last = journal.last
         self._audience = Audience(self._tell)
+        self._unwritten: deque[tuple[Message, Pending[None]]] = deque()
         self._adopted = False
         self._adopting: Pending[None] | None = None
 
@@ -206,7 +220,7 @@ class Service:
 
     def _end_if_idle(self) -> None:
         """Nothing to serve, and nobody to tell; whoever comes gets a new shim, which knows as much from the journal."""
-        if self._init is None or self._init.state in ("new", "deleted"):
+        if not self._unwritten and (self._init is None or self._init.state in ("new", "deleted")):
             self._end()
 
     def _hello(self, request: Hello) -> dict[str, Any]:
@@ -216,7 +230,38 @@ class Service:
         state = self._init.state if self._init else "new"
         return {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "state": state, "adopted": self._adopted}
 
-    def _emit(self, event: Message) -> None:
+    def _emit(self, event: Message) -> Pending[None]:
+        """Journal, then tell; done when it is journaled."""
+        written: Pending[None] = Pending()
+        self._unwritten.append((event, written))
+        if len(self._unwritten) == 1:
+            self._write()
+        return written
+
+    def _emit_now(self, event: Message) -> None:
+        """The same; ``ResourceExhausted`` if there is no room for it, and then it has not happened."""
+        try:
+            self._journal_and_tell(event)
+        except OSError as error:
+            raise scarce(error, "the task's journal, in its bundle, cannot be written") from error
+        except Internal as error:
+            raise ResourceExhausted(f"the task's bundle: {error}; free some space there") from error
+
+    def _write(self) -> None:
+        while self._unwritten:
+            event, written = self._unwritten[0]
+            try:
+                self._journal_and_tell(event)
+            except (OSError, Internal) as error:
+                log.error("%s waits for the journal: %s", event.tag, error)
+                self._loop.call_later(RETRY_SECONDS, self._write)
+                return
+            self._unwritten.popleft()
+            written.set(None)
+        if self._send is None and self._adopting is None:
+            self._end_if_idle()
+
+    def _journal_and_tell(self, event: Message) -> None:
         values = event_map(event)
         self._last = self._journal.append(values)
         self._tell({"n": self._last, "event": values})
@@ -241,13 +286,18 @@ async def _done(pending: Pending[None] | None) -> dict[str, Any]:
 
 
 def _record(request: Create) -> None:
-    """The intent: written before the deed."""
+    """The intent: written before the deed, as a whole, or ``ResourceExhausted``."""
     path = os.path.join(request.bundle, INTENT)  # noqa: PTH118 - pathlib costs the shim memory
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    data = cbor2.dumps(request.to_map())
     try:
-        os.write(fd, cbor2.dumps(request.to_map()))
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise scarce(error, f"{path} cannot be written") from error
 
 
 def _recorded(bundle: str) -> Create | None:

@@ -17,10 +17,11 @@ from typing import Any
 
 from shimproc import linux, mounts
 from shimproc.crash import point
+from shimproc.door import Door, listening
 from shimproc.journal import Journal
 from shimproc.keeper import ForkserverLine
 from shimproc.link import Link
-from shimproc.loop import READ, Loop
+from shimproc.loop import Loop
 from shimproc.messages import Fork
 from shimproc.process.estate import Estate
 from shimproc.reaper import Reaper
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 SOCKET = "shim.sock"
 JOURNAL = "journal"
 LOG = "shim.log"
+_BACKLOG = 8
 
 
 @dataclass(slots=True)
@@ -54,8 +56,8 @@ class Shim:
         self._line.connect(Link(loop, inherited.line, _unread, _nothing))
         self._service = Service(loop, reaper, journal, self._line, loop.stop)
         self._link: Link | None = None
-        self._listener = _listen()
-        loop.watch(self._listener.fileno(), READ, self._on_connection)
+        # bound by a relative name: a bundle's path may be longer than the 107 bytes of sun_path (unix(7))
+        self._door = Door(loop, listening(SOCKET, _BACKLOG), self._on_connection)
         if inherited.first is not None:
             self._adopt(inherited.first)
         if inherited.estate is not None:
@@ -66,16 +68,7 @@ class Shim:
         self._loop.run()
         self._line.leave()
 
-    def _on_connection(self, _: int) -> None:
-        try:
-            sock, _address = self._listener.accept()
-        except OSError:
-            return
-        _, uid, _ = linux.peer_credentials(sock)
-        if uid not in (0, os.getuid()):
-            log.warning("uid %d was refused", uid)
-            sock.close()
-            return
+    def _on_connection(self, sock: socket.socket) -> None:
         link = Link(self._loop, sock, lambda frame, _fds: self._on_first(link, frame), _nothing)
 
     def _on_first(self, link: Link, frame: dict[str, Any]) -> None:
@@ -134,21 +127,6 @@ def _settle_signals() -> None:
     """A shim ends when its task is deleted, by nothing less than SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _listen() -> socket.socket:
-    """Bind by a relative name: a bundle's path may be longer than the 107 bytes of sun_path (unix(7))."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(SOCKET)  # noqa: PTH108 - pathlib costs the shim memory
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(SOCKET)
-    finally:
-        os.umask(mask)
-    listener.listen(8)
-    listener.setblocking(False)
-    return listener
 
 
 def _join_cgroup(path: str | None) -> None:

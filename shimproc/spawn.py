@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shimproc.errors import FailedPrecondition, ResourceExhausted
+from shimproc.errors import ResourceExhausted, scarce
 from shimproc.reaper import Reaper
 
 _DEFAULT: Final = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
@@ -33,7 +33,7 @@ class Command:
 async def run(reaper: Reaper, command: Command) -> int:
     """Its exit status: 0 to 255, 128 + n for a signal.
 
-    ``FailedPrecondition``, which names the command, when it cannot be started.
+    ``FailedPrecondition``, which names the command, when it cannot be started; ``ResourceExhausted`` when the host is at a bound.
     """
     pid = _spawn(command)
     try:
@@ -59,4 +59,4 @@ def _spawn(command: Command) -> int:
             setsigdef=_DEFAULT,
         )
     except OSError as error:
-        raise FailedPrecondition(f"{command.argv[0]} cannot be started: {error.strerror}") from error
+        raise scarce(error, f"{command.argv[0]} cannot be started") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shimproc import linux, shim
@@ -121,7 +121,7 @@ def pidfd_of(pid: int) -> int | None:
         return None
 
 
-def close_all(fds: Mapping[str, int]) -> None:
-    """What was kept is of no more use."""
-    for fd in fds.values():
+def close_all(fds: Iterable[int]) -> None:
+    """They are of no more use."""
+    for fd in fds:
         os.close(fd)

@@ -2,8 +2,11 @@
 
 (namespace, method, key) is on disk as begun before the request goes on, and its reply is there with the deed's own commit or
 before it is sent; a long one is there only. What a killed daemon had begun and not answered is finished by whoever takes its
-task back (``begun_before``), or dropped, if it was not done: a repeat waits for that. Kept for ten minutes; one timer
-forgets for all.
+task back (``begun_before``), or dropped, if it was not done: a repeat waits for that. A reply is kept for ten minutes after
+it was given, by a clock that nobody sets; one timer forgets for all.
+
+What ends a task is not refused because there is no room on the disk for its key: that may be what makes room. Such a key is
+known to this daemon alone.
 """
 
 from __future__ import annotations
@@ -23,25 +26,27 @@ from actors.dispatch import post
 from actors.exchange import ExchangeClient
 from actors.messages import Begun, Change, Read
 from actors.shape import dump
-from actors.store.idempotency import LONGEST, ON_DISK, DropKey, DropKeys, KeyRow, PutKey, load_reply
+from actors.store.idempotency import LONGEST, ON_DISK, DropKey, KeyRow, PutKey, load_reply
 from shimproc.errors import InvalidArgument, ResourceExhausted, to_map
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 
 KEEP_SECONDS: Final = 600
 _SWEEP_SECONDS: Final = 60.0
+_ENDING: Final = frozenset(("tasks.kill", "tasks.stop", "tasks.delete"))
 Name = tuple[str, str, str]
 GoOn = Callable[["KeyedReply"], None]
 
 
 @dataclass(slots=True)
 class Known:
-    """A key's state: its reply, or those who wait for it."""
+    """A key's state: its reply, or those who wait for it; ``since``: when that was given, in seconds of the loop's clock."""
 
     fingerprint: bytes
     at: int
     target: str
     reply: bytes | None = None
+    since: float = 0.0
     waiting: list[tuple[Request, ClientReply, GoOn]] = field(default_factory=list)
 
     def row(self, name: Name, reply: bytes | None) -> KeyRow:
@@ -50,17 +55,32 @@ class Known:
 
 
 class Keys:
-    """All keys of the last ten minutes; ``limit``: how many there may be."""
+    """All keys of the last ten minutes.
+
+    Parameters
+    ----------
+    limit : how many there may be.
+    clock : seconds that only grow (``time.monotonic``).
+    """
 
     def __init__(
-        self, loop: LoopLike, exchange: ExchangeClient, store: pykka.ActorRef[Any], rows: Iterable[KeyRow], limit: int
+        self,
+        loop: LoopLike,
+        exchange: ExchangeClient,
+        store: pykka.ActorRef[Any],
+        rows: Iterable[KeyRow],
+        limit: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._exchange = exchange
         self._store = store
         self._limit = limit
+        self._clock = clock
         self._known: dict[Name, Known] = {
-            (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.target, row.reply) for row in rows
+            (row.namespace, row.method, row.key): Known(row.fingerprint, row.at, row.target, row.reply, clock() - _age(row))
+            for row in rows
         }
         self._sweep()
 
@@ -87,7 +107,7 @@ class Keys:
             reply.fail(ResourceExhausted(f"key: {many}; ask without a key, or raise api.keys"))
         elif known is None:
             target = "/".join(str(request.raw[name]) for name in ("id", "exec_id") if request.raw.get(name))
-            self._begin(name, Known(fingerprint, time.time_ns(), target, None, [(request, reply, go_on)]), go_on)
+            self._begin(name, Known(fingerprint, time.time_ns(), target, waiting=[(request, reply, go_on)]), go_on)
         elif known.fingerprint != fingerprint:
             reply.fail(InvalidArgument("key: it was used before with other params; take a fresh key for each request"))
         elif known.reply is None:
@@ -99,7 +119,9 @@ class Keys:
 
     def change(self, name: Name, reply: bytes) -> Change:
         """What puts the reply on disk."""
-        return PutKey(self._known[name].row(name, reply))
+        known = self._known[name]
+        known.at = time.time_ns()
+        return PutKey(known.row(name, reply))
 
     def settle(self, name: Name, reply: bytes, *, kept: bool) -> None:
         """The reply: on disk first, unless it was kept there with the deed, then to all who wait."""
@@ -108,6 +130,7 @@ class Keys:
         def answer(committed: Pending[Any] | None) -> None:  # also after a failed commit: the deed is done, and is told
             only_here = committed is not None and committed.error is not None
             known.reply = reply if len(reply) <= LONGEST or only_here else ON_DISK
+            known.since = self._clock()
             waiting, known.waiting = known.waiting, []
             for request, waits, _go_on in waiting:
                 waits.body(_addressed(reply, request.id))
@@ -143,7 +166,8 @@ class Keys:
         self._known[name] = known
 
         def begun(outcome: Any) -> None:
-            if outcome.error is None:
+            full = isinstance(outcome.error, ResourceExhausted)
+            if outcome.error is None or (full and name[1] in _ENDING):
                 go_on(KeyedReply(self, name))
                 return
             del self._known[name]
@@ -153,12 +177,12 @@ class Keys:
         self._exchange.publish(changes=(PutKey(known.row(name, None)),)).then(begun)
 
     def _sweep(self) -> None:
-        before = time.time_ns() - KEEP_SECONDS * 1_000_000_000
-        old = [name for name, known in self._known.items() if known.at < before and known.reply is not None]
+        before = self._clock() - KEEP_SECONDS
+        old = [name for name, known in self._known.items() if known.reply is not None and known.since <= before]
         for name in old:
             del self._known[name]
         if old:
-            self._exchange.publish(changes=(DropKeys(before),))
+            self._exchange.publish(changes=tuple(DropKey(*name) for name in old))
         self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
@@ -207,3 +231,8 @@ class KeyedReply:
 
 def _addressed(encoded: bytes, request_id: Any) -> bytes:
     return cbor2.dumps({"id": request_id, **cbor2.loads(encoded)})
+
+
+def _age(row: KeyRow) -> float:
+    """Seconds, by the host's clock: all that a former daemon's row tells. It may have been set back since then."""
+    return min(max(0.0, (time.time_ns() - row.at) / 1e9), KEEP_SECONDS)

@@ -73,17 +73,6 @@ class DropKey(RowChange):
         return self.namespace, self.method, self.key
 
 
-@dataclass(frozen=True, slots=True)
-class DropKeys:
-    """Forget all keys that came before ``before_ns`` (ns since the epoch)."""
-
-    before_ns: int
-
-    def apply(self, db: sqlite3.Connection) -> None:
-        """Carry it out."""
-        db.execute("DELETE FROM keys WHERE at < ?", (self.before_ns,))
-
-
 def load_keys(db: sqlite3.Connection, longest: int = LONGEST) -> list[KeyRow]:
     """All, the oldest first; a reply of more than ``longest`` bytes is ``ON_DISK``."""
     rows = db.execute(_SELECT_KEYS, {"longest": longest, "on_disk": ON_DISK}).fetchall()

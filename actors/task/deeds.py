@@ -228,7 +228,7 @@ class TaskDeeds(LoopActor):
             case Started():
                 self._state = self._state.started()()
                 self._facts.started_at = event.at
-                self._watch(event.at)
+                self._watch(event.boottime)
             case StartFailed():
                 self._state = self._state.exited()()
                 self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason="start-failed"))
@@ -243,10 +243,10 @@ class TaskDeeds(LoopActor):
             case Deleted():
                 self._facts.deleted = True
 
-    def _watch(self, started_at: int) -> None:
+    def _watch(self, started: int) -> None:
         if self._container.timeout is not None:
             row = self._row
-            watch = Watch(row.namespace, row.id, self.actor_ref, started_at, self._container.timeout)
+            watch = Watch(row.namespace, row.id, self.actor_ref, started, self._container.timeout)
             post(self._tools.monitor, watch)
 
     def _stop_settings(self) -> Stop:

@@ -129,7 +129,8 @@ def shim_adopted(row: TaskRow, dead_pid: int) -> NewEvent:
 
 def _exit_body(process_id: str, event: Exited) -> dict[str, Any]:
     body = {"id": process_id, "pid": event.pid, "exit_status": event.status, "exited_at": event.at}
-    return body | ({"reason": event.reason} if event.reason else {})
+    more = {"reason": event.reason, "dropped": event.dropped}
+    return body | {name: value for name, value in more.items() if value is not None}
 
 
 def _delete_body(process_id: str, event: Deleted) -> dict[str, Any]:

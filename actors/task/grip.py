@@ -15,7 +15,7 @@ import pykka
 
 from actors.dispatch import post
 from actors.exchange import ExchangeClient
-from actors.messages import Adopt
+from actors.messages import Adopt, Change, NewEvent
 from actors.shimlink import Answer, ShimLink
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.events import DELETED, shim_adopted, shim_lost
@@ -25,12 +25,14 @@ from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import ShimyardError, Unavailable
 from shimproc.flow import Pending
+from shimproc.loop import after
 from shimproc.messages import Hello, Message
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
 _TRIES = 100
 """Shims killed one after the other before one was heard."""
+Told = tuple[NewEvent, tuple[Change, ...]] | None
 
 
 class Grip:
@@ -60,6 +62,7 @@ class Grip:
         self.heard = ""
         self.settled: Pending[None] = Pending()
         self.settled.set(None)
+        self._told: Pending[None] = flow.done(None)
 
     @property
     def is_deleting(self) -> bool:
@@ -156,8 +159,7 @@ class Grip:
         row = self._set("unknown", dead_pid)
         if not told:
             log.warning("the shim %d of %s/%s is gone", dead_pid, row.namespace, row.id)
-            await self._exchange.publish(shim_lost(row, dead_pid))
-            point("daemon: loss durable")
+            self._tell(lambda: (shim_lost(row, dead_pid), ()))
         try:
             await self._take_up()
         except ShimyardError as error:
@@ -165,10 +167,32 @@ class Grip:
             self._set("lost", dead_pid)
             self._progress.loop.call_later(RETRY_SECONDS, lambda: post(self._owner, Adopt()))
         else:
-            row = self._set("alive", self._pid)
-            if row.phase != DELETED:  # it had deleted the task before it died: the row is gone, and shall not come back
-                await self._exchange.publish(shim_adopted(row, dead_pid), changes=(PutTask(row),))
+            self._set("alive", self._pid)
+            self._tell(lambda: self._adopted(dead_pid))
+
+    def _adopted(self, dead_pid: int) -> Told:
+        """As the row is by then. If it had deleted the task before it died, the row is gone, and shall not come back."""
+        row = self._show(self._state, self._pid)
+        return None if row.phase == DELETED else (shim_adopted(row, dead_pid), (PutTask(row),))
+
+    def _tell(self, told: Callable[[], Told]) -> None:
+        """In order, and again until there is room; a full disk must not keep a task from its next shim."""
+        self._told = flow.start(self._publish(told, self._told))
+
+    async def _publish(self, told: Callable[[], Told], before: Pending[None]) -> None:
+        await before
+        while (what := told()) is not None:
+            try:
+                await self._exchange.publish(what[0], changes=what[1])
+            except ShimyardError as error:
+                log.error("the loss of a shim waits to be told: %s", error)
+                await after(self._progress.loop, RETRY_SECONDS)
+                continue
+            if what[1]:
                 point("daemon: adoption durable")
+            else:
+                point("daemon: loss durable")
+            return
 
     def _set(self, state: str, pid: int) -> TaskRow:
         self._state, self._pid = state, pid

@@ -21,13 +21,15 @@ from actors.task.events import forgotten
 from actors.task.failures import named, program_of
 from actors.task.progress import Progress
 from actors.task.tools import Tools
+from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import ShimyardError, Unavailable
-from shimproc.loop import LoopLike
+from shimproc.errors import AlreadyExists, ShimyardError, Unavailable, scarce
+from shimproc.loop import LoopLike, after
 from shimproc.messages import Create, Delete, Hello
 
 log = logging.getLogger(__name__)
 SHIM_END_SECONDS = 5.0
+RETRY_SECONDS = 1.0
 _TRIES = 100
 """Shims killed one after the other while they make, or undo, one task: so many are no chance, the host is at fault."""
 
@@ -52,20 +54,18 @@ class Life:
 
     async def make(self, progress: Progress) -> None:
         """Bundle, shim, and the shim's create; done when TaskCreate is durable. A failure leaves nothing."""
-        bundle_made = False
         try:
             mounted = bool(self._container.rootfs)
             await self._tools.disk.do(lambda: self._prepare(mounted=mounted))
-            bundle_made = True
             point("daemon: bundle made")
             self.shim = await self._launch()
             point("daemon: shim forked")
             answer = await self._create(self.shim, progress)
             point("daemon: created by the shim")
             await progress.until(answer.n)
-        except BaseException:
+        except BaseException as error:
             progress.mute()
-            await self._unmake(progress.loop, bundle_made=bundle_made)
+            await self._unmake(progress.loop, ours=not isinstance(error, AlreadyExists))
             raise
 
     async def remove(self, loop: LoopLike) -> None:
@@ -74,7 +74,7 @@ class Life:
         if self.shim is not None:
             await self._end_shim(self.shim, loop)
         point("daemon: shim ended")
-        await self._tools.disk.do(self._bundle.remove)
+        await self._remove_bundle(loop)
         point("daemon: bundle removed")
         self.removed = True
 
@@ -98,7 +98,7 @@ class Life:
             except Unavailable:
                 log.debug("no shim lives for %s", self._row.id)
             await self._undo_in_shim(loop)
-        await self._tools.disk.do(self._bundle.remove)
+        await self._remove_bundle(loop)
         await self._drop_row()
 
     async def _launch(self) -> ShimLink:
@@ -142,18 +142,35 @@ class Life:
         )
 
     def _prepare(self, *, mounted: bool) -> None:
+        self._bundle.make(self._container.spec, mounted=mounted)
         if "log:" in (self._row.stdio["stdout"], self._row.stdio["stderr"]):
             log_path = self._tools.log_path(self._row.namespace, self._row.id)
-            log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._bundle.make(self._container.spec, mounted=mounted)
+            try:
+                for folder in reversed(log_path.parents[:3]):
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise scarce(error, f"cannot make the folder of logs {log_path.parent}") from error
 
-    async def _unmake(self, loop: LoopLike, *, bundle_made: bool) -> None:
+    async def _unmake(self, loop: LoopLike, *, ours: bool) -> None:
+        """``ours``: is the bundle, as far as there is one?"""
         self.ending = self.removed = True
         if self.shim is not None:
             await self._undo_in_shim(loop)
-        if bundle_made:
-            await self._tools.disk.do(self._bundle.remove)
+        if ours:
+            flow.spawn(self._remove_bundle(loop), f"removal of the bundle of {self._row.id}")
+            await self._tools.disk.do(_nothing)  # once it was tried: who asked is not kept waiting for more than that
         await self._drop_row()
+
+    async def _remove_bundle(self, loop: LoopLike) -> None:
+        """Again and again: a host that is at a bound leaves it for a while."""
+        while True:
+            try:
+                await self._tools.disk.do(self._bundle.remove)
+            except (OSError, ShimyardError) as error:
+                log.error("the bundle %s is not removed yet: %s", self._bundle.path, error)
+                await after(loop, RETRY_SECONDS)
+            else:
+                return
 
     async def _undo_in_shim(self, loop: LoopLike) -> None:
         """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that."""
@@ -186,3 +203,7 @@ class Life:
         shim.close()
         await shim.gone
         timer.cancel()
+
+
+def _nothing() -> None:
+    """Done after what was to be done on the disk before."""

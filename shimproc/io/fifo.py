@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shimproc import linux
-from shimproc.errors import InvalidArgument
+from shimproc.errors import InvalidArgument, scarce
 from shimproc.loop import READ, WRITE, LoopLike
 
 _BLOCK: Final = 64 << 10
@@ -41,7 +41,7 @@ def open_fifo(path: str, field: str) -> int:
                 return fd
             os.close(fd)  # exchanged in between
     except OSError as error:
-        raise InvalidArgument(f"{field}: cannot open the named pipe {path}: {error.strerror}") from error
+        raise scarce(error, f"{field}: cannot open the named pipe {path}", InvalidArgument) from error
     raise InvalidArgument(f"{field}: {path} is no named pipe; write file://{path} for a file")
 
 

@@ -36,6 +36,7 @@ class LogFile:
         self._path = path
         self._max_size = max_size
         self._max_files = max_files
+        self._torn = False
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._size = self._end_torn_line(os.fstat(self._fd).st_size)
@@ -49,7 +50,7 @@ class LogFile:
             with contextlib.suppress(OSError):  # no room for another file: go on in this one
                 self._rotate()
         head = f"{_stamp(time.time_ns())} {stream} ".encode()
-        text = _chunks(head, data)
+        text = b"\n" + _chunks(head, data) if self._torn else _chunks(head, data)
         written = 0
         try:
             while written < len(text):
@@ -57,6 +58,7 @@ class LogFile:
         except OSError:
             return len(data) - self._keep_whole_lines(text[:written])
         self._size += written
+        self._torn = False
         return 0
 
     def close(self) -> None:
@@ -69,14 +71,18 @@ class LogFile:
         """Half a line would spoil the next one: cut it off. Returns how many bytes of data are kept."""
         whole = text[: text.rfind(b"\n") + 1]
         self._size += len(whole)
+        self._torn = self._torn and not whole
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._size)
         return sum(len(data) for _, _, data in parse_lines(whole))
 
     def _end_torn_line(self, size: int) -> int:
-        """A writer that was killed left half a line: what came of it is kept as a line of its own."""
+        """A writer that was killed left half a line: what came of it is kept as a line of its own, ended when there is room."""
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            size += os.write(self._fd, b"\n")
+            try:
+                size += os.write(self._fd, b"\n")
+            except OSError:
+                self._torn = True
         return size
 
     def _rotate(self) -> None:
@@ -92,7 +98,7 @@ class LogFile:
             os.close(fd)
             raise
         os.close(self._fd)
-        self._fd, self._size = fd, 0
+        self._fd, self._size, self._torn = fd, 0, False
 
 
 def parse_lines(data: bytes) -> Iterator[tuple[str, int, bytes]]:

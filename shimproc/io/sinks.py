@@ -81,10 +81,31 @@ class FileSink:
             self._fd = None
 
 
+class LostSink:
+    """What could not be opened again: everything that would go there is counted, and dropped."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def write(self, data: bytes) -> bool:
+        self.dropped += len(data)
+        return True
+
+    def on_room(self, resume: Callable[[], None]) -> None:
+        """It always has."""
+
+    def finish(self, done: Callable[[], None]) -> None:
+        done()
+
+    def close(self) -> None:
+        """There is nothing."""
+
+
 class CaptureSink:
     """The first ``limit`` bytes, in a file, so that a shim that comes after this one has them, too.
 
-    One byte more than the limit says that there was more. The file is made when there is something to keep.
+    One byte more than the limit says that there was more. The file is made when there is something to keep. Once there is no
+    room for some, no later ones are kept: they would seem to follow.
     """
 
     def __init__(self, limit: int, path: str) -> None:
@@ -97,16 +118,26 @@ class CaptureSink:
 
     def write(self, data: bytes) -> bool:
         kept = data[: self._limit + 1 - self._size]
-        if kept:
-            try:
-                fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    self._size += os.write(fd, kept)
-                finally:
-                    os.close(fd)
-            except OSError:  # a full disk costs output, and never the task
-                self.dropped += len(kept)
+        if self.dropped:
+            self.dropped += len(kept)
+        elif kept:
+            written = self._append(kept)
+            self._size += written
+            self.dropped += len(kept) - written
         return True
+
+    def _append(self, data: bytes) -> int:
+        """How much there was room for: a full disk costs output, and never the task."""
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return 0
+        try:
+            return os.write(fd, data)
+        except OSError:
+            return 0
+        finally:
+            os.close(fd)
 
     @property
     def truncated(self) -> bool:

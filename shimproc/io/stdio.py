@@ -12,20 +12,22 @@ What would break if this shim were killed is entrusted to a keeper; the next shi
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shimproc.errors import FailedPrecondition, InvalidArgument
+from shimproc.errors import InvalidArgument, ShimyardError, scarce
 from shimproc.io.console import Console
 from shimproc.io.fifo import FifoSource, open_fifo, reopen_fifo
 from shimproc.io.keepsakes import CONSOLE, STDIN
 from shimproc.io.logfile import LogFile
-from shimproc.io.sinks import FileSink, LogSink, Sink
+from shimproc.io.sinks import FileSink, LogSink, LostSink, Sink
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings, make_pipe, open_file, parse_uri
 from shimproc.loop import LoopLike
 
+log = logging.getLogger(__name__)
 _SHARED: Final = ("fifo", "file")
 _FIRST_FREE: Final = 3
 
@@ -59,7 +61,7 @@ def open_stdio(
         opened.close_child()
         opened.abandon()
         if isinstance(error, OSError):
-            raise FailedPrecondition(f"stdio: {error.strerror}; raise the limit of open files") from error
+            raise scarce(error, "stdio") from error
         raise
     return opened
 
@@ -110,8 +112,16 @@ class _Opening(ProcessIO):
         if fifo is not None:
             sinks.append(self._add_fifo(stream, reopen_fifo(fifo)))
         elif kind in ("file", "log"):
-            sinks.append(self._open_sink(kind, path, stream))
+            sinks.append(self._reopen_sink(kind, path, stream))
         self._add_output(stream, reading, sinks)
+
+    def _reopen_sink(self, kind: str, path: str, stream: str) -> Sink:
+        """One that cannot be had any more costs output, not the task."""
+        try:
+            return self._open_sink(kind, path, stream)
+        except ShimyardError as error:
+            log.error("the output of a task is lost from now on: %s", error)
+            return LostSink()
 
     def open_terminal(self, stdin: str, stdout: str, folder: str) -> None:
         """Input and output of a process that has a terminal; stdio of the runtime that makes it is nothing."""
@@ -145,7 +155,7 @@ class _Opening(ProcessIO):
         if fifo is not None:
             sinks.append(self._add_fifo("stdout", reopen_fifo(fifo)))
         elif kind in ("file", "log"):
-            sinks.append(self._open_sink(kind, path, "stdout"))
+            sinks.append(self._reopen_sink(kind, path, "stdout"))
         self._unused = (source, sinks)
         self._use_terminal(master)
 
@@ -211,7 +221,7 @@ class _Opening(ProcessIO):
             try:
                 self._log = LogFile(settings.path, settings.max_size, settings.max_files)
             except OSError as error:
-                raise FailedPrecondition(f"{field}: cannot open the log {settings.path}: {error.strerror}") from error
+                raise scarce(error, f"{field}: cannot open the log {settings.path}") from error
         return self._log
 
     def _give(self, fd: int) -> None:

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from shimproc.errors import FailedPrecondition, InvalidArgument, Unimplemented, shown
+from shimproc.errors import InvalidArgument, Unimplemented, scarce, shown
 
 _NULL: Final = ("null", "")
 _ATTACH: Final = ("attach", "")
@@ -53,7 +53,7 @@ def make_pipe(field: str) -> tuple[int, int]:
     try:
         return os.pipe2(os.O_CLOEXEC)
     except OSError as error:
-        raise FailedPrecondition(f"{field}: no pipe: {error.strerror}; raise the limit of open files") from error
+        raise scarce(error, f"{field}: no pipe") from error
 
 
 def open_file(path: str, flags: int, field: str) -> int:
@@ -61,7 +61,7 @@ def open_file(path: str, flags: int, field: str) -> int:
     try:
         fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InvalidArgument(f"{field}: cannot open {path}: {error.strerror}") from error
+        raise scarce(error, f"{field}: cannot open {path}", InvalidArgument) from error
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.close(fd)
         raise InvalidArgument(f"{field}: {path} is a named pipe; write fifo://{path}")

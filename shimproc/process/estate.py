@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from shimproc.flow import Pending
 from shimproc.reaper import Exited, Reaper
 
-_SLACK = 1_000_000_000
-"""How much later than it was told of a process may seem to have begun, ns: two clocks are compared."""
-
 
 @dataclass(slots=True)
 class Estate:
@@ -24,19 +21,20 @@ class Estate:
     pidfds: dict[int, int] = field(default_factory=dict)
     exits: dict[int, Exited] = field(default_factory=dict)
 
-    def watch(self, reaper: Reaper, pid: int, told_at: int) -> Pending[Exited]:
+    def watch(self, reaper: Reaper, pid: int, told_at: int, began: int) -> Pending[Exited]:
         """How a process ends, or has ended; ``Unavailable`` if no process could know.
 
         Parameters
         ----------
-        told_at : when its being there was journaled, ns since the epoch: a later process is another one with its pid.
+        told_at : since when it was there at the latest, ns since the epoch: an exit before that is another's with its pid.
+        began : when it began (``begun``); 0: not known.
         """
         known = self.exits.get(pid)
         if known is not None and known.at >= told_at:
             return _known(known)
         pidfd = self.pidfds.pop(pid, None)
         try:
-            return reaper.adopt(pid, _open(pid, told_at) if pidfd is None else pidfd)
+            return reaper.adopt(pid, _open(pid, began) if pidfd is None else pidfd)
         except ProcessLookupError:
             return reaper.hear(pid)
 
@@ -47,10 +45,10 @@ class Estate:
         self.kept, self.pidfds = {}, {}
 
 
-def _open(pid: int, told_at: int) -> int:
-    """A pidfd; ``ProcessLookupError`` if the pid is another's by now."""
+def _open(pid: int, began: int) -> int:
+    """A pidfd; ``ProcessLookupError`` if the pid is another's by now: that one has begun at another time."""
     pidfd = os.pidfd_open(pid)
-    if _begun(pid) > told_at + _SLACK:
+    if began and begun(pid) != began:
         os.close(pidfd)
         raise ProcessLookupError(pid)
     return pidfd
@@ -62,12 +60,10 @@ def _known(exited: Exited) -> Pending[Exited]:
     return pending
 
 
-def _begun(pid: int) -> int:
-    """When a process began, ns since the epoch, to about 10 ms (starttime in proc(5)). ``ProcessLookupError``."""
+def begun(pid: int) -> int:
+    """When a process began, in clock ticks since boot (starttime in proc(5)); no setting of a clock moves it. 0: it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/stat", "rb") as boot:  # noqa: PTH123 - memory of a shim
-            ticks = int(stat.read().rpartition(b")")[2].split()[19])
-            seconds = next(int(line.split()[1]) for line in boot if line.startswith(b"btime"))
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise ProcessLookupError(pid) from error
-    return (seconds * 1_000 + ticks * 1_000 // os.sysconf("SC_CLK_TCK")) * 1_000_000
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - pathlib costs the shim memory
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

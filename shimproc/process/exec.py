@@ -22,10 +22,11 @@ from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import LogSettings
 from shimproc.messages import Deleted, Exited, Kill, Message, Started, StartFailed
 from shimproc.messages import ExecAdded as Told
-from shimproc.process.estate import Estate
+from shimproc.process.estate import Estate, begun
 from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, Host
 from shimproc.process.states import ExecAdded, ExecRunning, ExecStarting, ExecState, ExecStopped
 from shimproc.reaper import Exited as Reaped
+from shimproc.reaper import boottime
 from shimproc.runtimes.backend import Added, Backend, ExecFiles
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Exec:
         self._reason: str | None = None
         self._waiting: dict[int, Attachment] = {}
         self._started_at = 0
+        self._began = 0
         self.pid = 0
         self.status = 0
         self.exited_at = 0
@@ -80,7 +82,7 @@ class Exec:
             self._fail(EXEC_STATUS.get(str(details.get("kind"))))
             raise
         else:
-            self._run()
+            await self._run()
         finally:
             self._settled.set(None)
         return {"pid": self.pid}
@@ -103,12 +105,13 @@ class Exec:
             if self._io is not None:
                 self._io.close_child()
 
-    def _run(self) -> None:
+    def _run(self) -> Pending[None]:
         self._state = self._state.started()()
-        self._started_at = time.time_ns()
-        self._host.emit(Started(at=self._started_at, pid=self.pid, process=self.id))
+        self._started_at = max(time.time_ns(), self._told.at)
+        told = self._host.emit(Started(self._started_at, self.pid, self.id, boottime(), begun(self.pid)))
         point("shim: exec started journaled")
         self._end_if_reaped()
+        return told
 
     def kill(self, request: Kill) -> dict[str, int]:
         """By pidfd, without a fork."""
@@ -175,9 +178,8 @@ class Exec:
                 await self._io.delivered(FLUSH_SECONDS)
                 self._io.abandon()
             self._files.remove()
-            self._host.emit(
-                Deleted(at=time.time_ns(), pid=self.pid, status=self.status, exited_at=self.exited_at, process=self.id)
-            )
+            told = Deleted(time.time_ns(), self.pid, self.status, self.exited_at, self.id)
+            await self._host.emit(told)
         return {"pid": self.pid, "exit_status": self.status, "exited_at": self.exited_at}
 
     def entrust(self) -> None:
@@ -191,7 +193,7 @@ class Exec:
         """What the journal says has happened since it was added."""
         match event:
             case Started():
-                self._state, self.pid, self._started_at = ExecRunning(), event.pid, event.at
+                self._state, self.pid, self._started_at, self._began = ExecRunning(), event.pid, event.at, event.begun
             case Exited() | StartFailed():
                 self._state, self.pid, self.status, self.exited_at = ExecStopped(), event.pid, event.status, event.at
                 self._ended.set(None)
@@ -225,7 +227,7 @@ class Exec:
             self._io.entrust(self._keeper, self.pid, added.keepsakes)
             self._state = self._state.start()()
             self._run()
-        self._watch(estate.watch(self._host.reaper, self.pid, told_at))
+        self._watch(estate.watch(self._host.reaper, self.pid, told_at, self._began))
 
     # -- its end
 
@@ -245,8 +247,8 @@ class Exec:
             return
         self._state = self._state.exited()()
         self.status, self.exited_at = status, time.time_ns()
-        self._host.emit(StartFailed(at=self.exited_at, pid=pid, status=status, process=self.id))
-        self._ended.set(None)
+        told = self._host.emit(StartFailed(at=self.exited_at, pid=pid, status=status, process=self.id))
+        told.then(lambda _: self._ended.set(None))
 
     def _watch(self, ending: Pending[Reaped]) -> None:
         pid = self.pid
@@ -271,12 +273,18 @@ class Exec:
         assert self._added is not None
         self._added.ended()
         self._state = self._state.exited()()
-        self.status, self.exited_at = reaped.status, reaped.at
+        self.status, self.exited_at = reaped.status, max(reaped.at, self._started_at)
         self._io.finish()
-        self._host.emit(
-            Exited(at=reaped.at, pid=self.pid, status=reaped.status, process=self.id, reason=self._reason)
+        dropped = self._io.dropped or None
+        told = self._host.emit(
+            Exited(self.exited_at, self.pid, reaped.status, self.id, self._reason, dropped=dropped)
         )
         point("shim: exec exit journaled")
+        told.then(self._on_end_told)
+
+    def _on_end_told(self, _: Pending[None]) -> None:
+        """The journal has it: it may go."""
+        assert self._io is not None
         self._host.reaper.release(self.pid)
         self._io.flushed.then(lambda _: self._keeper.forget(self.pid))
         self._ended.set(None)

@@ -37,7 +37,7 @@ class Execs:
         files = ExecFiles(self._bundle, request.process)
         files.write(request.spec)
         told = ExecAdded(time.time_ns(), request.process, request.spec["args"][0], request.stdio, request.log)
-        self._host.emit(told)
+        self._host.emit_now(told)
         self._execs[request.process] = Exec(self._host, told, files)
         return {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shimproc.flow import Pending
 from shimproc.io.keepsakes import Keeper
 from shimproc.loop import LoopLike
 from shimproc.messages import Message
@@ -12,6 +13,7 @@ from shimproc.reaper import Reaper
 
 FLUSH_SECONDS = 10.0
 """How long a deletion waits for a slow reader of the output."""
+START_FAILED = "start-failed"
 LOST = "shim-lost"
 LOST_STATUS = 255
 """What an exit says whose status nobody can know; the seed's code for it."""
@@ -21,9 +23,12 @@ EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """``emit`` journals an event, then sends it."""
+    """``emit`` journals an event, then sends it, and is done when it is journaled: on a full disk that may take long.
+    ``emit_now`` refuses instead (``ResourceExhausted``).
+    """
 
     loop: LoopLike
     reaper: Reaper
-    emit: Callable[[Message], None]
+    emit: Callable[[Message], Pending[None]]
+    emit_now: Callable[[Message], None]
     keeper: Keeper

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 from shimproc.errors import NotFound
 from shimproc.io.attach import Attachment
@@ -56,16 +55,16 @@ class Init(InitLife):
         if not isinstance(self._state, Pausing):  # killed meanwhile
             self._state.over()
         self._state = self._state.paused()()
-        self._host.emit(Paused(at=time.time_ns()))
+        await self._host.emit(Paused(at=self._now()))
         return {}
 
-    def resume(self) -> dict[str, int]:
+    async def resume(self) -> dict[str, int]:
         """Let all of it go on."""
         self._state = self._state.resume()()
         assert self._backend is not None
         self._backend.thaw()
         self._state = self._state.resumed()()
-        self._host.emit(Resumed(at=time.time_ns()))
+        await self._host.emit(Resumed(at=self._now()))
         return {}
 
     async def update(self, request: Update) -> dict[str, int]:

@@ -20,14 +20,15 @@ from shimproc.io.stdio import adopt_stdio, open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings
 from shimproc.messages import Create, Created, Deleted, Exited, Message, Paused, Resumed, Started, StartFailed
-from shimproc.process.estate import Estate
+from shimproc.process.estate import Estate, begun
 from shimproc.process.execs import Execs
-from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, Host
+from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, START_FAILED, Host
 from shimproc.process.states import Created as CreatedState
 from shimproc.process.states import Deleted as DeletedState
 from shimproc.process.states import InitState, New, Running, Stopped
 from shimproc.process.states import Paused as PausedState
 from shimproc.reaper import Exited as Reaped
+from shimproc.reaper import boottime
 from shimproc.runtimes.backend import Backend
 from shimproc.runtimes.choose import backend_of
 
@@ -48,7 +49,6 @@ class InitLife:
         self._io: ProcessIO | None = None
         self._reaped: Reaped | None = None
         self._reason: str | None = None
-        self._ending = False
         self._ended: Pending[None] = Pending()
         self._settled: Pending[None] = Pending()
         self._settled.set(None)
@@ -56,6 +56,8 @@ class InitLife:
         self._deletion: Pending[None] | None = None
         self.execs = Execs(host, request.bundle)
         self._created_at = 0
+        self._began = 0
+        self._latest = 0
         self.pid = 0
         self.status: int | None = None
         self.exited_at = 0
@@ -90,6 +92,7 @@ class InitLife:
             point("shim: init made")
             self.entrust()
             point("shim: descriptors entrusted")
+            self._host.emit_now(Created(at=self._now(), pid=self.pid, begun=begun(self.pid)))
         except BaseException:
             await self._undo_create()
             raise
@@ -98,7 +101,6 @@ class InitLife:
                 self._io.close_child()
             self._settled.set(None)
         self._state = self._state.created()()
-        self._host.emit(Created(at=time.time_ns(), pid=self.pid))
         point("shim: created journaled")
         self._end_if_reaped()
         return {"pid": self.pid}
@@ -146,22 +148,25 @@ class InitLife:
         assert self._backend is not None
         if isinstance(self._state, CreatedState) and await self._backend.is_started():
             self._state = self._state.start()().started()()
-            self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+            self._host.emit(Started(at=self._now(), pid=self.pid, boottime=boottime()))
         if not isinstance(self._state, PausedState):  # a pause that was cut off was none
             self._backend.thaw()
-        estate.watch(self._host.reaper, self.pid, self._created_at).then(self._on_reaped)
+        estate.watch(self._host.reaper, self.pid, self._created_at, self._began).then(self._on_reaped)
 
     def _recall(self, event: Message) -> None:
         """What the journal says has happened."""
         match event:
             case Created():
-                self._state, self.pid, self._created_at = CreatedState(), event.pid, event.at
+                self._state, self.pid = CreatedState(), event.pid
+                self._created_at, self._began = self._later(event.at), event.begun
             case Started() | Resumed():
+                self._later(event.at)
                 self._state = Running()
             case Paused():
+                self._later(event.at)
                 self._state = PausedState()
             case Exited() | StartFailed():
-                self._state, self.status, self.exited_at = Stopped(), event.status, event.at
+                self._state, self.status, self.exited_at = Stopped(), event.status, self._later(event.at)
                 self._ended.set(None)
             case Deleted():
                 self._state = DeletedState()
@@ -183,9 +188,10 @@ class InitLife:
             raise
         else:
             self._state = self._state.started()()
-            self._host.emit(Started(at=time.time_ns(), pid=self.pid))
+            told = self._host.emit(Started(at=self._now(), pid=self.pid, boottime=boottime()))
             point("shim: started journaled")
             self._end_if_reaped()
+            await told
         finally:
             self._settled.set(None)
         return {"pid": self.pid}
@@ -216,9 +222,10 @@ class InitLife:
             self._state = before if isinstance(before, New) else self._state.undeleted()()
             raise
         self._state = self._state.deleted()()
-        self._host.emit(
-            Deleted(at=time.time_ns(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
-        )
+        if isinstance(before, New):  # nobody was told of it
+            return
+        told = Deleted(at=self._now(), pid=self.pid, status=self.status or 0, exited_at=self.exited_at)
+        await self._host.emit(told)
         point("shim: deleted journaled")
 
     def _record(self) -> dict[str, int]:
@@ -249,30 +256,32 @@ class InitLife:
             self._backend.thaw()
 
     async def _undo_create(self) -> None:
-        if self._backend is not None:
-            try:
-                await self._backend.delete(force=True)
-            except ShimyardError as error:
-                log.warning("undo of create: %s", error)
+        """Descriptors first: without them the rest may not be possible."""
+        pid, self.pid, self._reaped = self.pid, 0, None
+        self._host.reaper.release(pid)
         if self._io is not None:
+            self._io.close_child()
             self._io.abandon()
-        self._unmount()
-        self._state = New()
+        try:
+            if self._backend is not None:
+                await self._backend.delete(force=True)
+        except (ShimyardError, OSError) as error:
+            log.warning("undo of create: %s", error)
+        finally:
+            self._state = New()
+            self._unmount()
 
     def _start_failed(self, status: int) -> None:
         assert self._io is not None
         self._reaped = None
         self._state = self._state.exited()()
-        self.status, self.exited_at, self._reason = status, time.time_ns(), "start-failed"
+        self.status, self.exited_at, self._reason = status, self._now(), START_FAILED
         self._io.finish()
         self.execs.end()
-        self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status))
-        self._host.reaper.release(self.pid)
-        self._ended.set(None)
+        self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status)).then(self._on_end_told)
 
     def _on_reaped(self, outcome: Pending[Reaped]) -> None:
-        if self._ended.done:  # the start had failed: this death is no exit
-            self._host.reaper.release(self.pid)
+        if self.status is not None or not self.pid:  # it could not be started, or was undone: this is no exit
             return
         if outcome.error is not None:  # an adopted one, whose end no process could see
             log.warning("init %d: %s", self.pid, outcome.error)
@@ -283,29 +292,47 @@ class InitLife:
     def _end_if_reaped(self) -> None:
         """The exit, once init is reaped, and never between start and its event (the exit would overtake it)."""
         reaped = self._reaped
-        if reaped is None or self._ending or self.state not in _MAY_END:
+        if reaped is None or self.status is not None or self.state not in _MAY_END:
             return
-        assert self._backend is not None
-        self._ending = True
         self._state = self._state.exited()()
         point("shim: init ended")
-        self.status, self.exited_at = reaped.status, reaped.at
-        self._backend.kill_leftovers()
-        self._backend.thaw()
-        self.execs.end().then(lambda _: self._tell_exit(reaped))
+        self.status, self.exited_at = reaped.status, self._later(reaped.at)
+        self._kill_leftovers()
+        self.execs.end().then(lambda _: self._tell_exit(reaped.status))
 
-    def _tell_exit(self, reaped: Reaped) -> None:
+    def _tell_exit(self, status: int) -> None:
         """The last of all: its execs have ended before it."""
         assert self._io is not None
-        assert self._backend is not None
         if self.execs:
-            self._backend.kill_leftovers()  # theirs
+            self._kill_leftovers()  # theirs
         self._io.finish()
         point("shim: output drained")
         captured = self._io.captured() or {}
-        self._host.emit(
-            Exited(at=reaped.at, pid=self.pid, status=reaped.status, reason=self._reason, **captured)
+        dropped = self._io.dropped or None
+        told = self._host.emit(
+            Exited(self._later(self.exited_at), self.pid, status, reason=self._reason, dropped=dropped, **captured)
         )
         point("shim: exit journaled")
-        self._host.reaper.release(self.pid)  # the journal has it: it may go
+        told.then(self._on_end_told)
+
+    def _kill_leftovers(self) -> None:
+        """Whatever hinders it must not hinder the exit; a delete tries again."""
+        assert self._backend is not None
+        try:
+            self._backend.kill_leftovers()
+            self._backend.thaw()
+        except OSError as error:
+            log.error("processes that init %d has left may still run: %s", self.pid, error)
+
+    def _on_end_told(self, _: Pending[None]) -> None:
+        """The journal has it: init may go."""
+        self._host.reaper.release(self.pid)
         self._ended.set(None)
+
+    def _now(self) -> int:
+        return self._later(time.time_ns())
+
+    def _later(self, at: int) -> int:
+        """``at``, but no earlier than what was told before: the clock may have been set back since then."""
+        self._latest = max(self._latest, at)
+        return self._latest

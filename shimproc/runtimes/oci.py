@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown
+from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown, scarce
 from shimproc.freezer import freeze, thaw
 from shimproc.io.console import Console
 from shimproc.reaper import Reaper, send_all
@@ -31,6 +31,7 @@ RESOURCES: Final = "resources.json"
 _TAIL: Final = 1 << 16
 """A message may quote an argument of the spec, and those are long."""
 _TOLD: Final = 4096
+_ROOM: Final = 4096
 _SETTLE_SECONDS: Final = 10.0
 _SETTLE_TRIES: Final = 8
 _OWN: Final = frozenset(
@@ -161,6 +162,8 @@ class OciRuntime:
         if status != 0:
             errors = tuple(_errors_in(_read(self._log, logged)))
             told = _read(self._stderr, written) if fds is None or errors else await self._ask_what_ails(written)
+            if not errors and not told.strip():
+                _try_to_write(self._log)
             raise explain(Failure(verb, " ".join(argv), status, errors, told[-_TOLD:]))
 
     async def _ask_what_ails(self, written: int) -> str:
@@ -310,6 +313,19 @@ class OciExec:
 
 def _for_terminal(console: Console | None) -> list[str]:
     return [] if console is None else ["--console-socket", console.path]
+
+
+def _try_to_write(path: str) -> None:
+    """A runtime that failed and logged no reason may have had no room to. ``ResourceExhausted`` if so."""
+    try:
+        fd = os.open(f"{path}.room", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, bytes(_ROOM))
+        finally:
+            os.close(fd)
+            os.unlink(f"{path}.room")  # noqa: PTH108 - pathlib costs the shim memory
+    except OSError as error:
+        raise scarce(error, f"{path} cannot be written") from error
 
 
 def _environment() -> Mapping[str, str]:

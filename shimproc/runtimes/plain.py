@@ -9,13 +9,12 @@ with the daemon's rights, less what ``user`` and ``noNewPrivileges`` take away.
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import FailedPrecondition, ResourceExhausted, ShimyardError, Unavailable, Unimplemented
+from shimproc.errors import Unavailable, Unimplemented, scarce
 from shimproc.freezer import freeze, thaw
 from shimproc.io.console import Console
 from shimproc.reaper import Reaper, send_all
@@ -26,7 +25,6 @@ from shimproc.runtimes.held import HeldProcess
 _KNOWN: Final = ("memory", "cpu", "pids")
 _END_SECONDS: Final = 5.0
 """How long a process that was killed may be in the kernel's hands before its removal is given up, for now."""
-_SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class PlainBackend:
@@ -61,7 +59,7 @@ class PlainBackend:
                 self._cgroup.add(pid)
         except OSError as error:
             self._held.close()
-            raise _explained(error) from error
+            raise scarce(error, "the process cannot be made") from error
         return pid
 
     def add(self, files: ExecFiles) -> Added:
@@ -183,7 +181,7 @@ class PlainExec:
             self._family.join(pid)
         except OSError as error:
             self._held.close()
-            raise _explained(error) from error
+            raise scarce(error, "the process cannot be made") from error
         return pid
 
     async def start(self) -> None:
@@ -219,11 +217,3 @@ class PlainExec:
         """It is none of the task's any more."""
         if (pid := self._files.pid()) is not None:
             self._family.leave(pid)
-
-
-def _explained(error: OSError) -> ShimyardError:
-    if error.errno in _SCARCE:
-        return ResourceExhausted(
-            f"the process cannot be made: {error.strerror}; raise the limit of processes, memory or descriptors"
-        )
-    return FailedPrecondition(f"the process cannot be made: {error.strerror}")

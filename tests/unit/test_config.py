@@ -99,7 +99,7 @@ def test_the_file_is_the_one_named_else_the_environments(tmp_path: Path) -> None
 
 def test_the_default_file_is_read_if_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)  # root's is in /etc
-    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     assert load({}, None, environ)["runtime"] == ""
     (tmp_path / "shimyard").mkdir()
     written(tmp_path / "shimyard", 'runtime = "runc"')

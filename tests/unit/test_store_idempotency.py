@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from actors.store.database import close_database, open_database
-from actors.store.idempotency import ON_DISK, DropKey, DropKeys, KeyRow, PutKey, load_keys, load_reply
+from actors.store.idempotency import ON_DISK, DropKey, KeyRow, PutKey, load_keys, load_reply
 
 ROW = KeyRow("default", "tasks.run", "k", b"\x00\xff", None, 10)
 
@@ -40,14 +40,4 @@ def test_keys_of_other_namespaces_and_methods_are_others(tmp_path: Path) -> None
     assert load_keys(db) == rows
     DropKey("default", "tasks.run", "k").apply(db)
     assert load_keys(db) == rows[1:]
-    close_database(db)
-
-
-def test_old_keys_are_forgotten_and_younger_ones_kept(tmp_path: Path) -> None:
-    db = open_database(tmp_path / "db")
-    rows = [dataclasses.replace(ROW, key=f"k{at}", at=at) for at in range(5)]
-    for row in rows:
-        PutKey(row).apply(db)
-    DropKeys(3).apply(db)
-    assert load_keys(db) == rows[3:]
     close_database(db)

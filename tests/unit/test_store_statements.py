@@ -13,7 +13,7 @@ from actors.records import Container, Namespace
 from actors.store.containers import DropContainer, PutContainer, load_containers
 from actors.store.database import open_database
 from actors.store.events import ForgetSource
-from actors.store.idempotency import DropKey, DropKeys, KeyRow, PutKey, load_keys
+from actors.store.idempotency import DropKey, KeyRow, PutKey, load_keys
 from actors.store.namespaces import DropNamespace, PutNamespace, load_namespaces
 from actors.store.statements import Applicable, apply_all, split
 from actors.store.tasks import DropTask, PutTask, TaskRow, load_tasks
@@ -35,7 +35,6 @@ changes = st.one_of(
     st.builds(lambda name: DropTask("default", name), names),
     st.builds(lambda name, value: PutKey(KeyRow("default", "m", name, b"f", None, value)), names, few),
     st.builds(lambda name: DropKey("default", "m", name), names),
-    st.builds(DropKeys, few),
     st.builds(ForgetSource, names),
 )
 
