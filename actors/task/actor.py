@@ -138,6 +138,7 @@ class TaskActor(ExecDeeds):
             if outcome.error is not None:  # its row stays, for the next daemon to try
                 log.error("undo of %s failed", self._row.id, exc_info=outcome.error)
             message.done.set(None)
+            self._ready.set(None)  # who has asked meanwhile hears that it is gone
             for begun in message.unanswered:
                 begun.reply.drop()
 

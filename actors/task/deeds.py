@@ -5,6 +5,7 @@ The state is asked first, and moved by the shim's events once they are durable; 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import signal as signals
@@ -159,7 +160,7 @@ class TaskDeeds(LoopActor):
 
     def _exit(self) -> Exit:
         """How it ended; a task that never ran has status 0, at no time."""
-        return self._facts.exit.result() if self._facts.exit.done else Exit(self._row.id, self._facts.pid, 0, 0)
+        return self._facts.exit.result() if self._facts.exited is not None else Exit(self._row.id, self._facts.pid, 0, 0)
 
     async def _remove_all(self) -> None:
         """Task and container, as far as they are there: another client may have been faster. It was promised, so what
@@ -189,7 +190,8 @@ class TaskDeeds(LoopActor):
             raise
 
     async def _remove_after_exit(self) -> None:
-        await self._facts.exit
+        with contextlib.suppress(NotFound):  # it is gone without one
+            await self._facts.exit
         await self._remove_all()
 
     # -- what is known
@@ -276,3 +278,4 @@ class TaskDeeds(LoopActor):
         self._attachments.end()
         post(self._tools.runtime, Removed(self._row.namespace, self._row.id))
         self.stop()
+        self._facts.exit.fail(NotFound(f"the task {self._row.id} is gone, and had no exit"))  # to who still waits for one

@@ -26,7 +26,7 @@ class Waits:
     def add(self, exit_: Pending[Exit], reply: Reply) -> None:
         """At once, if it is there already. From time to time those are let go for whom nobody waits any more."""
         if exit_.done:
-            reply.ok(exit_.result())
+            _tell(reply, exit_)
             return
         if not self._replies:
             exit_.then(self._answer)
@@ -41,4 +41,12 @@ class Waits:
     def _answer(self, exit_: Pending[Exit]) -> None:
         replies, self._replies = self._replies, []
         for reply in replies:
-            reply.ok(exit_.result())
+            _tell(reply, exit_)
+
+
+def _tell(reply: Reply, exit_: Pending[Exit]) -> None:
+    """How it ended; or that it never will, since it is gone."""
+    if exit_.error is None:
+        reply.ok(exit_.result())
+    else:
+        reply.fail(exit_.error)

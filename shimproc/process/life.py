@@ -79,6 +79,12 @@ class InitLife:
         self._state = self._state.create()()
         self._settled = Pending()
         try:
+            return await self._create()
+        finally:  # not before the state has moved: a forced delete that waited goes on right here
+            self._settled.set(None)
+
+    async def _create(self) -> dict[str, int]:
+        try:
             mounts.mount_all(self._request.mounts, self._rootfs)
             point("shim: rootfs mounted")
             logs = LogSettings(**self._request.log)
@@ -99,7 +105,6 @@ class InitLife:
         finally:
             if self._io is not None:
                 self._io.close_child()
-            self._settled.set(None)
         self._state = self._state.created()()
         point("shim: created journaled")
         self._end_if_reaped()

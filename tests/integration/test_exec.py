@@ -225,22 +225,23 @@ def test_execs_are_as_before_after_a_restart_of_the_daemon(own_scene: Scene) -> 
 
 
 def test_execs_outlive_their_shim(scene: Scene, ears: Subscriber, task: str, fifo: Callable[[str], Fifo]) -> None:
-    given = fifo("in")
-    stdio = {"stdin": given.uri, "stdout": "log:"}
+    given, taken = fifo("in"), fifo("out").open_for_reading()
+    stdio = {"stdin": given.uri, "stdout": taken.uri}
     process = scene.process("/bin/sh", "-c", "while read line; do echo got $line; done; exit 6")
     scene.api.call("tasks.exec", id=task, exec_id="reads", process=process, stdio=stdio)
     scene.api.call("tasks.start", id=task, exec_id="reads")
     scene.exec(task, "sleeps", "exec sleep 1000")
     given.open_for_writing().write(b"one\n")
+    taken.read_until(b"got one\n")
     shim = scene.get(task)["shim_pid"]
     with proc.pidfds_of([shim]) as pidfds:
         os.kill(shim, signal.SIGKILL)
         assert proc.all_ended(pidfds)
     ears.until("TaskShimAdopted", task)
     given.write(b"two\n")
+    assert taken.read_until(b"got two\n") == b"got one\ngot two\n"
     given.close()
     assert scene.api.call("tasks.wait", id=task, exec_id="reads")["exit_status"] == 6
-    assert scene.exec_log(task, "reads") == b"got one\ngot two\n"
     scene.api.call("tasks.kill", id=task, exec_id="sleeps", signal="SIGTERM")
     assert scene.api.call("tasks.wait", id=task, exec_id="sleeps")["exit_status"] == 143
     scene.exec(task, "new", "exit 2")
