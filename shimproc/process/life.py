@@ -246,11 +246,7 @@ class InitLife:
             await self._io.delivered(FLUSH_SECONDS)
             self._io.abandon()
         await self.execs.delete_all()
-        self._unmount()
-
-    def _unmount(self) -> None:
-        if self._request.mounts:
-            mounts.unmount_all(self._rootfs)
+        _unmount(self._request, self._rootfs)
 
     def _slay(self) -> None:
         try:
@@ -274,7 +270,7 @@ class InitLife:
             log.warning("undo of create: %s", error)
         finally:
             self._state = New()
-            self._unmount()
+            _unmount(self._request, self._rootfs)
 
     def _start_failed(self, status: int) -> None:
         assert self._io is not None
@@ -341,3 +337,8 @@ class InitLife:
         """``at``, but no earlier than what was told before: the clock may have been set back since then."""
         self._latest = max(self._latest, at)
         return self._latest
+
+
+def _unmount(request: Create, rootfs: str) -> None:
+    if request.mounts:
+        mounts.unmount_all(rootfs)
