@@ -125,14 +125,14 @@ class Cgroup:
     def add(self, pid: int) -> None:
         """Move a process in. ``OSError`` of cgroup.procs (cgroups(7)): ESRCH when it has ended."""
         for folder in self._folders.values():
-            _write(f"{folder}/cgroup.procs", str(pid))
+            write_control(f"{folder}/cgroup.procs", str(pid))
 
     def pids(self) -> list[int]:
         """Every process in it or below that can be seen from our pid namespace."""
         found: set[int] = set()
         for folder, _, _ in os.walk(self._telling()):
             with contextlib.suppress(OSError):
-                found.update(map(int, _read(f"{folder}/cgroup.procs").split()))
+                found.update(map(int, read_control(f"{folder}/cgroup.procs").split()))
         return sorted(found - {0})
 
     def signal_all(self, number: int) -> None:
@@ -143,7 +143,7 @@ class Cgroup:
         """SIGKILL until nobody is left who was not yet told: a process may fork while we look."""
         if _V2 in self._folders:
             with contextlib.suppress(OSError):  # before Linux 5.14 there is none
-                _write(f"{self._folders[_V2]}/cgroup.kill", "1")
+                write_control(f"{self._folders[_V2]}/cgroup.kill", "1")
         told: set[int] = set()
         for _ in range(_ROUNDS):
             fresh = set(self.pids()) - told
@@ -187,7 +187,7 @@ class Cgroup:
         for name, value in files.items():
             path = f"{folder}/{name}"
             try:
-                _write(path, value)
+                write_control(path, value)
             except FileNotFoundError as error:
                 if value not in ("-1", "max"):  # no limit is what a host without the file gives
                     raise _lacking(setting) from error
@@ -232,7 +232,7 @@ def settings(resources: Mapping[str, Any]) -> list[Setting]:
 def hierarchies(table: Iterable[str] | None = None) -> dict[str, Hierarchy]:
     """controller (or ``name=...``, or "" for v2) -> its mount; ``table``: lines of /proc/PID/mountinfo (proc(5))."""
     found: dict[str, Hierarchy] = {}
-    for line in _read("/proc/self/mountinfo").splitlines() if table is None else table:
+    for line in read_control("/proc/self/mountinfo").splitlines() if table is None else table:
         before, _, after = line.partition(" - ")
         fields, (fstype, _, options) = before.split(), after.split()[:3]
         if fstype not in ("cgroup", "cgroup2"):
@@ -249,7 +249,7 @@ def hierarchies(table: Iterable[str] | None = None) -> dict[str, Hierarchy]:
 def _folders_of(pid: str, mounted: Mapping[str, Hierarchy]) -> dict[str, str]:
     """controller -> folder, where it can be seen."""
     found: dict[str, str] = {}
-    for line in _read(f"/proc/{pid}/cgroup").splitlines():
+    for line in read_control(f"/proc/{pid}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         for name in controllers.split(","):
             folder = mounted[name].folder(path) if name in mounted else None
@@ -260,7 +260,7 @@ def _folders_of(pid: str, mounted: Mapping[str, Hierarchy]) -> dict[str, str]:
 
 def _in_use(folder: str) -> bool:
     for _, below, _ in os.walk(folder):
-        return bool(below or _read(f"{folder}/cgroup.procs").strip())
+        return bool(below or read_control(f"{folder}/cgroup.procs").strip())
     return False
 
 
@@ -275,10 +275,10 @@ def _delegate(folder: str, setting: Setting) -> None:
         above.append(folder)
     for parent in reversed(above):
         path = f"{parent}/cgroup.subtree_control"
-        if setting.controller in _read(path).split():
+        if setting.controller in read_control(path).split():
             continue
         try:
-            _write(path, f"+{setting.controller}")
+            write_control(path, f"+{setting.controller}")
         except FileNotFoundError as error:
             raise _lacking(setting) from error
         except OSError as error:
@@ -304,11 +304,11 @@ def _inherit_cpuset(folder: str) -> None:
     parent = os.path.dirname(folder)  # noqa: PTH120
     for name in ("cpuset.cpus", "cpuset.mems"):
         with contextlib.suppress(OSError):
-            if _read(f"{folder}/{name}").strip():
+            if read_control(f"{folder}/{name}").strip():
                 continue
-            if not _read(f"{parent}/{name}").strip():
+            if not read_control(f"{parent}/{name}").strip():
                 _inherit_cpuset(parent)
-            _write(f"{folder}/{name}", _read(f"{parent}/{name}").strip())
+            write_control(f"{folder}/{name}", read_control(f"{parent}/{name}").strip())
 
 
 def _unescaped(name: str) -> str:
@@ -319,12 +319,14 @@ def _exists(path: str) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
-def _read(path: str) -> str:
+def read_control(path: str) -> str:
+    """What a control file of a cgroup says."""
     with open(path) as file:  # noqa: PTH123
         return file.read()
 
 
-def _write(path: str, text: str) -> None:
+def write_control(path: str, text: str) -> None:
+    """In one write(2), as the kernel wants it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())

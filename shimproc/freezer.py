@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import NamedTuple
 
-from shimproc.cgroups import Cgroup
+from shimproc.cgroups import Cgroup, read_control, write_control
 from shimproc.errors import Unavailable, Unimplemented
 from shimproc.reaper import Reaper
 
@@ -40,8 +40,8 @@ async def freeze(cgroup: Cgroup, reaper: Reaper) -> None:
     folder, version = found
     seconds = _FIRST_SECONDS
     while seconds < _SECONDS:
-        _write(f"{folder}/{version.order}", version.frozen)  # v1 reaches a process that was busy only when told again
-        if version.says in _read(f"{folder}/{version.told}"):
+        write_control(f"{folder}/{version.order}", version.frozen)  # v1 reaches a process that was busy only when told again
+        if version.says in read_control(f"{folder}/{version.told}"):
             return
         await reaper.after(seconds)
         seconds *= 2
@@ -55,7 +55,7 @@ def thaw(cgroup: Cgroup) -> None:
     if found is not None:
         folder, version = found
         with contextlib.suppress(OSError):  # it is gone
-            _write(f"{folder}/{version.order}", version.thawed)
+            write_control(f"{folder}/{version.order}", version.thawed)
 
 
 def _freezer(cgroup: Cgroup) -> tuple[str, _Version] | None:
@@ -64,16 +64,3 @@ def _freezer(cgroup: Cgroup) -> tuple[str, _Version] | None:
         if folder is not None and os.path.exists(f"{folder}/{version.order}"):  # noqa: PTH110 - memory of a shim
             return folder, version
     return None
-
-
-def _read(path: str) -> str:
-    with open(path) as file:  # noqa: PTH123
-        return file.read()
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
