@@ -315,6 +315,11 @@ EVENTS: Mapping[str, type[Message]] = {
 }
 
 
+def exec_of(message: Message) -> str:
+    """The id of the exec that a request or event is about; "" for one about the task itself."""
+    return str(getattr(message, "process", ""))
+
+
 def request_frame(number: int, request: Message) -> dict[str, Any]:
     """The map of a request."""
     return {"q": number, "verb": request.tag, **request.to_map()}

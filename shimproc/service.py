@@ -56,6 +56,7 @@ from shimproc.messages import (
     Write,
     event_map,
     event_of,
+    exec_of,
     request_of,
 )
 from shimproc.process.audience import Audience
@@ -175,7 +176,7 @@ class Service:
         return await self._serve_task(self._init, request)
 
     async def _serve_task(self, init: Init, request: Message) -> Any:
-        exec_id = "" if isinstance(request, Exec) else getattr(request, "process", "")
+        exec_id = "" if isinstance(request, Exec) else exec_of(request)
         process = init.execs.get(exec_id) if exec_id else init
         if isinstance(request, Attach):
             return self._audience.add(process, request)

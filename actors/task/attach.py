@@ -28,7 +28,7 @@ class Client:
     number: int
     process: str
     stream: Stream
-    granted: int = WINDOW
+    granted: int = 0
 
 
 class Attachments:
@@ -54,7 +54,7 @@ class Attachments:
         stream = call.reply.stream(
             call.params.credit, lambda: self._grant(number), lambda: self._close(number), on_write
         )
-        self._clients[number] = Client(number, process, stream, 0)
+        self._clients[number] = Client(number, process, stream)
         self._grant(number)
 
     def take(self, frame: Mapping[str, Any]) -> None:

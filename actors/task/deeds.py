@@ -45,6 +45,7 @@ from shimproc.messages import (
     Start,
     Started,
     StartFailed,
+    exec_of,
 )
 
 log = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ class TaskDeeds(LoopActor):
 
     def _apply(self, n: int, event: Message) -> None:
         """A durable event moves the state."""
-        if exec_id := str(getattr(event, "process", "")):
+        if exec_id := exec_of(event):
             self._execs.apply(exec_id, event)
         else:
             self._apply_to_task(event)

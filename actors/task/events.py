@@ -21,6 +21,7 @@ from shimproc.messages import (
     Resumed,
     Started,
     StartFailed,
+    exec_of,
 )
 
 CREATING, CREATED, RUNNING, PAUSED = "creating", "created", "running", "paused"
@@ -36,7 +37,7 @@ def advanced(row: TaskRow, event: Message, shim_pid: int) -> TaskRow:
     A shim tells a new daemon everything from the beginning, so a row may be ahead of the event; it never goes back. What
     concerns an exec is in the shim's journal alone.
     """
-    news: dict[str, Any] = {} if getattr(event, "process", "") else _news(row.phase, event, shim_pid)
+    news: dict[str, Any] = {} if exec_of(event) else _news(row.phase, event, shim_pid)
     return dataclasses.replace(row, **news) if news else row
 
 
@@ -68,7 +69,7 @@ def _later(phase: str, reached: str) -> str:
 
 def told(row: TaskRow, container: Container, n: int, event: Message) -> tuple[tuple[NewEvent, ...], tuple[Change, ...]]:
     """The events and changes for a shim's event. ``row`` is already ``advanced`` by it."""
-    about_exec = bool(getattr(event, "process", ""))
+    about_exec = bool(exec_of(event))
     kind, body = _told_of_exec(row, event) if about_exec else _told_of_task(row, container, event)
     events = (_event(row, n, kind, body, event),) if kind else ()
     if about_exec:

@@ -95,8 +95,3 @@ class Execs:
         gone = self._execs.pop(exec_id, None)
         if gone is not None and not gone.exit.done:
             gone.exit.fail(NotFound(f"the exec {exec_id} was deleted before it had been started"))
-
-
-def of(event: Message) -> str:
-    """The id of the exec that an event is about; "" for one about the task itself."""
-    return str(getattr(event, "process", ""))

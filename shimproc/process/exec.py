@@ -20,7 +20,7 @@ from shimproc.io.keepsakes import ForExec, taken_for
 from shimproc.io.stdio import adopt_stdio, open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import LogSettings
-from shimproc.messages import Deleted, Exited, Kill, Message, Started, StartFailed
+from shimproc.messages import Deleted, Exited, Kill, Message, Started, StartFailed, exec_of
 from shimproc.messages import ExecAdded as Told
 from shimproc.process.estate import Estate, begun
 from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, Host
@@ -294,7 +294,7 @@ def recalled(host: Host, events: Sequence[Message], bundle: str) -> dict[str, Ex
     """The execs that a journal tells of and that are not deleted."""
     found: dict[str, Exec] = {}
     for event in events:
-        name = getattr(event, "process", "")
+        name = exec_of(event)
         if isinstance(event, Told):
             found[name] = Exec(host, event, ExecFiles(bundle, name))
         elif isinstance(event, Deleted) and name:

@@ -19,7 +19,7 @@ from shimproc.flow import Pending
 from shimproc.io.stdio import adopt_stdio, open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings
-from shimproc.messages import Create, Created, Deleted, Exited, Message, Paused, Resumed, Started, StartFailed
+from shimproc.messages import Create, Created, Deleted, Exited, Message, Paused, Resumed, Started, StartFailed, exec_of
 from shimproc.process.estate import Estate, begun
 from shimproc.process.execs import Execs
 from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, START_FAILED, Host
@@ -129,7 +129,7 @@ class InitLife:
                 point("shim: create undone")
                 return
             for event in events:
-                if not getattr(event, "process", ""):
+                if not exec_of(event):
                     self._recall(event)
             point("shim: journal recalled")
             if self.state == "deleted":
