@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.support import proc
 from tests.support.daemon import Daemon
 from tests.support.events import Subscriber, check_order, of, topics
+from tests.support.files import until_holds
 from tests.support.pipes import Fifo
 from tests.support.scene import Scene
 
@@ -87,6 +89,7 @@ def test_its_log_goes_on(scene: Scene, fifo: Callable[[str], Fifo]) -> None:
     stdin = fifo("in")
     stdio = {"stdin": stdin.uri, "stdout": "log:", "stderr": "log:"}
     task = scene.run(params := scene.shell("echo before; read line; echo after", stdio=stdio))
+    until_holds(scene.daemon.root / "logs" / scene.token / params["id"] / "log", b"before")
     kill(task["shim_pid"])
     stdin.open_for_writing().write(b"go\n")
     assert scene.wait(params["id"])["exit_status"] == 0
@@ -95,12 +98,13 @@ def test_its_log_goes_on(scene: Scene, fifo: Callable[[str], Fifo]) -> None:
 
 
 def test_what_was_captured_before_is_not_lost(scene: Scene, fifo: Callable[[str], Fifo], ears: Subscriber) -> None:
-    stdin, ready = fifo("in"), fifo("ready").open_for_reading()
-    del ready
+    stdin = fifo("in")
     params = scene.shell("echo before; read line; echo after; exit 5", stdio={"stdin": stdin.uri})
     request = scene.api.send("tasks.run", **params, rm=True, wait=True, capture=1000)
     ears.until("TaskStart", params["id"])
-    kill(scene.get(params["id"])["shim_pid"])
+    task = scene.get(params["id"])
+    until_holds(Path(task["bundle"]) / "captured.stdout", b"before")
+    kill(task["shim_pid"])
     stdin.open_for_writing().write(b"go\n")
     done = scene.api.result(request)
     assert (done["stdout"], done["exit"]["exit_status"]) == (b"before\nafter\n", 5)
