@@ -250,13 +250,14 @@ class ForkServer:
             link.send({"shim": ward.pid, "status": code})
         ward.line.read()  # what it has told last
         ward.line.close()
-        if self._bundles.get(ward.request.bundle) is ward:  # not one that was made anew in the same place meanwhile
+        newest = self._bundles.get(ward.request.bundle) is ward  # else one was made anew in the same place meanwhile
+        if newest:
             del self._bundles[ward.request.bundle]
         for member in ward.members:
             self._members.pop(member, None)
             if (ended := self._strangers.pop(member, None)) is not None:
                 ward.exits[member] = ended
-        if code != 0 and ward.deaths < _MOST_DEATHS:
+        if newest and code != 0 and ward.deaths < _MOST_DEATHS:
             self._members |= dict.fromkeys(ward.members - ward.exits.keys(), ward)
             self._bereft[ward.request.bundle] = ward
             self._follow(ward)

@@ -71,7 +71,7 @@ class Loop:
         self._turns: deque[Callable[[], None]] = deque()
         self._timers: list[Timer] = []
         self._signals: dict[int, Callable[[], None]] = {}
-        self._running = False
+        self._stopped = False
         self._cancelled = 0
         self._thread = threading.get_ident()
         self._woken, self._waker = socket.socketpair()
@@ -119,15 +119,15 @@ class Loop:
         signal.siginterrupt(number, False)
 
     def run(self) -> None:
-        """Run rounds until ``stop``."""
-        self._running = True
+        """Run rounds until ``stop``; one that came before is heard: a shim may find at its birth that it has nothing to do."""
         self._thread = threading.get_ident()
-        while self._running:
+        while not self._stopped:
             self.round()
+        self._stopped = False
 
     def stop(self) -> None:
         """Leave ``run`` after this round."""
-        self._running = False
+        self._stopped = True
         self.call_from_thread(lambda: None)
 
     def round(self, wait: float | None = None) -> None:

@@ -82,6 +82,8 @@ class Output:
 
         for sink in self._sinks:
             sink.finish(one)
+        if not self._sinks:  # only clients that are attached see it, and there are none
+            done()
 
     def abandon(self) -> None:
         """Let go of everything now."""

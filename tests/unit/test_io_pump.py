@@ -163,6 +163,12 @@ def test_drain_is_done_once_all_sinks_are(loop: Loop, pipe: tuple[int, int]) -> 
     assert done == [True]
 
 
+def test_drain_is_done_at_once_where_nobody_takes_the_output(loop: Loop, pipe: tuple[int, int]) -> None:
+    done: list[bool] = []
+    Output(loop, pipe[0], []).drain(lambda: done.append(True))
+    assert done == [True]
+
+
 def test_abandon_closes_the_pipe_and_the_sinks_and_may_be_repeated(loop: Loop) -> None:
     before = descriptors()
     reading, writing = os.pipe()

@@ -54,6 +54,20 @@ def test_a_callback_that_unwatches_another_ready_descriptor_silences_it_in_the_s
     assert len(called) == 1
 
 
+def test_a_stop_before_the_run_is_heard_and_the_next_run_runs(loop: Loop) -> None:
+    ran: list[str] = []
+    loop.stop()
+    loop.run()
+
+    def later() -> None:
+        ran.append("later")
+        loop.stop()
+
+    loop.call_later(0.001, later)
+    loop.run()
+    assert ran == ["later"]
+
+
 def test_timers_fire_in_the_order_of_their_time_and_cancelled_ones_do_not(loop: Loop) -> None:
     fired: list[str] = []
     loop.call_later(0.002, lambda: fired.append("late"))
