@@ -221,7 +221,7 @@ def test_a_task_whose_output_has_no_room_is_not_held_up_and_its_loss_is_told(
     ended = host.scene.api.result(waiting)
     assert (ended["exit"]["exit_status"], ended["stdout"]) == (6, b"1\n2\n3\n4\n5\n")
     told = next(one["event"] for one in of(host.scene.daemon.replay(), params["id"]) if one["type"] == "TaskExit")
-    assert told["dropped"] > 300_000  # what was still in the pipe may have found room
+    assert told["dropped"] > 588_895 - (256 << 10) - (64 << 10) - 10  # what was in the pipe, or in hand, may have found room
     host.scene.remove(params["id"])
 
 
