@@ -45,7 +45,11 @@ from actors.store.database import open_database
 from actors.store.events import bounds
 from actors.store.idempotency import KeyRow, load_keys
 from actors.store.namespaces import load_namespaces
+from actors.store.supervision import load_supervision
 from actors.store.tasks import TaskRow, load_tasks
+from actors.supervision.book import Book
+from actors.supervision.restarter import Restarter, Yard
+from actors.supervision.watchman import Watchman
 from actors.task.tools import LogLimits, Tools, log_path
 from shimproc.errors import FailedPrecondition, ShimyardError
 from shimproc.flow import Pending, spawn
@@ -63,6 +67,7 @@ class Loaded:
     catalog: Catalog
     tasks: list[TaskRow]
     keys: list[KeyRow]
+    supervision: dict[tuple[str, str], dict[str, Any]]
     bounds: tuple[int, int]
 
 
@@ -121,7 +126,6 @@ class Daemon:
             self._gate = Gate(loop, self._context, self._keys)
         api = self._bind(zmq.ROUTER, "api")
         events = self._bind(zmq.XPUB, "events")
-        reaper = self._reaper()
         self._disk_ref = DiskActor.start(loop.call_from_thread)
         disk = Disk(self._disk_ref)
         most = config["events.subscriptions_per_client"]
@@ -137,26 +141,36 @@ class Daemon:
         monitor = self._started(MonitorActor.start(loop, exchange_ref))
         runtimes: Pending[Runtimes] = disk.do(lambda: Runtimes.probe(config.state, config["runtime"]))
         settings = LaunchSettings(config.state, config["shim"], config["shim_debug"])
-        launcher = self._launcher = Launcher(loop, reaper, settings)
+        self._launcher = Launcher(loop, self._reaper(), settings)
 
         def tools(runtime: pykka.ActorRef[Any]) -> Tools:
             limits = LogLimits(config["stdio.log_size"], config["stdio.log_files"])
-            return Tools(config.state, config.root, limits, exchange, launcher, disk, runtime, monitor)
+            return Tools(config.state, config.root, limits, exchange, self._launcher, disk, runtime, monitor)
 
-        parts = Parts(loaded.catalog, self._registry, exchange, runtimes, config["no_shim"])
+        book = Book(loaded.supervision, loaded.catalog, self._registry, exchange)
+        parts = Parts(loaded.catalog, self._registry, exchange, book, runtimes, config["no_shim"])
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
         keys = Keys(loop, exchange, self._store, loaded.keys, config["api.keys"])
+        self._supervise(Yard(loaded.catalog, self._registry, exchange_ref, runtime), book, loaded.tasks)
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
+        self._started(FrontEnd.start(loop, api, self._access(), routes, keys))
+
+    def _access(self) -> Access:
+        config = self._config
         uids = frozenset(config["api.allowed_uids"])
-        access = Access(uids, config["api.requests_per_client"], config["api.streams_per_client"])
-        self._started(FrontEnd.start(loop, api, access, routes, keys))
+        return Access(uids, config["api.requests_per_client"], config["api.streams_per_client"])
 
     def _reaper(self) -> Reaper:
         reaper = Reaper(self._loop, alone=False)
         self._loop.on_signal(signal.SIGCHLD, reaper.sweep)
         return reaper
+
+    def _supervise(self, yard: Yard, book: Book, former: list[TaskRow]) -> None:
+        """Before the tasks are taken back: no exit is missed."""
+        self._started(Restarter.start(self._loop, yard, book, former))
+        self._started(Watchman.start(self._loop, yard, former))
 
     def _look_after(self, loaded: Loaded, disk: Disk) -> None:
         """What former daemons left."""
@@ -200,7 +214,7 @@ class Daemon:
         """Read the database once, before its own thread has it."""
         with contextlib.closing(open_database(self._config.root / DATABASE)) as db:
             catalog = Catalog(load_namespaces(db), load_containers(db))
-            loaded = Loaded(catalog, load_tasks(db), load_keys(db), bounds(db))
+            loaded = Loaded(catalog, load_tasks(db), load_keys(db), load_supervision(db), bounds(db))
         self._bounds.last_seq, self._bounds.oldest_seq = loaded.bounds
         return loaded
 

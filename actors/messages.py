@@ -96,6 +96,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnCall:
+    """To the runtime: a request of the daemon's own. It waits for no restart, since it may be a part of one, and is nobody's
+    purpose."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event that has no number yet. ``source`` = (incarnation, n) makes it count once however often it is told."""
 
@@ -226,6 +234,14 @@ class Begin:
     """From the runtime, to a new task whose intent is on disk: make it, as ``tasks.create`` or ``tasks.run`` asks."""
 
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """To a task: its health, as it is to be shown; ``changed`` if its status is another one."""
+
+    health: Mapping[str, Any]
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True)

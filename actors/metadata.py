@@ -15,10 +15,10 @@ from actors.params import ContainerCreate, TaskRun
 from actors.records import Container, Namespace
 from actors.registry import Registry
 from actors.shape import dump
-from actors.spec import check_container, check_labels, check_spec
+from actors.spec import check_container, check_labels, check_restart, check_spec
 from actors.store.containers import DropContainer, PutContainer
 from actors.store.namespaces import DropNamespace, PutNamespace
-from shimproc.errors import AlreadyExists, FailedPrecondition, Unimplemented
+from shimproc.errors import AlreadyExists, FailedPrecondition
 
 
 class Metadata:
@@ -97,7 +97,7 @@ class Metadata:
             check_spec(changed["spec"])
         if "labels" in changed:
             check_labels(changed["labels"])
-        refuse_unserved(restart=params.restart, health=None)
+        check_restart(params.restart)
         old = self._catalog.reserve(call.namespace, params.id)
         try:
             new = dataclasses.replace(old, **changed, updated_at=time.time_ns())
@@ -129,7 +129,6 @@ class Metadata:
 
     def propose(self, namespace: str, params: ContainerCreate | TaskRun) -> Container:
         """The container that these params ask for, checked."""
-        refuse_unserved(restart=params.restart, health=params.health)
         check_container(params)
         now = time.time_ns()
         return Container(
@@ -165,14 +164,6 @@ class Metadata:
                 self._catalog.drop_namespace(namespace.name)
             raise
         self._catalog.put_container(container)
-
-
-def refuse_unserved(*, restart: Any, health: Any) -> None:
-    """What this version keeps no promise for is refused, not ignored."""
-    if restart is not None and restart.policy != "no":
-        raise Unimplemented("restart: restart policies are not served by this version; leave it out")
-    if health is not None:
-        raise Unimplemented("health: health probes are not served by this version; leave it out")
 
 
 def container_event(verb: str, container: Container) -> NewEvent:

@@ -21,7 +21,7 @@ from actors.catalog import Catalog
 from actors.dispatch import LoopActor, post
 from actors.exchange import ExchangeClient
 from actors.filters import compile_filters
-from actors.messages import Begin, Begun, Call, Change, Changed, DropContainer, Removed, Restore, Undo
+from actors.messages import Begin, Begun, Call, Change, Changed, DropContainer, OwnCall, Removed, Restore, Undo
 from actors.metadata import Metadata
 from actors.methods import METHODS
 from actors.records import Container, Stdio
@@ -30,6 +30,7 @@ from actors.runtimes import Runtimes
 from actors.shape import dump
 from actors.spec import check_stdio, check_terminal
 from actors.store.tasks import PutTask, TaskRow
+from actors.supervision.book import Book
 from actors.task.actor import TaskActor
 from actors.task.events import CREATING
 from actors.task.tools import Tools
@@ -70,6 +71,7 @@ class Parts:
     catalog: Catalog
     registry: Registry
     exchange: ExchangeClient
+    book: Book
     runtimes: Pending[Runtimes]
     no_shim: bool
 
@@ -114,7 +116,25 @@ class RuntimeActor(LoopActor):
         }
 
     def on_call(self, call: Call) -> None:
-        """A checked request; its answer comes when it is done."""
+        """A client's checked request; its answer comes when it is done."""
+        before = self._parts.book.before(call)
+        if before is None:
+            self._serve(call)
+        else:
+            before.then(lambda outcome: self._serve_after(call, outcome))
+
+    def on_own_call(self, message: OwnCall) -> None:
+        """One of the daemon's own."""
+        self._serve_after(message.call, flow.done(None))
+
+    def _serve_after(self, call: Call, before: Pending[None]) -> None:
+        try:
+            before.result()
+            self._serve(call)
+        except ShimyardError as error:
+            call.reply.fail(error)
+
+    def _serve(self, call: Call) -> None:
         if call.method in ("tasks.create", "tasks.run"):
             make = self._create if call.method == "tasks.create" else self._run
             flow.start(make(call)).then(lambda outcome: _fail(call, outcome))
@@ -166,7 +186,8 @@ class RuntimeActor(LoopActor):
             check_terminal(container.spec.get("process") or {}, params.stdio, "spec.process")
         self._registry.reserve(call.namespace, params.id)
         try:
-            row = await self._row(container, params.stdio, {})
+            restarts = self._parts.book.find((call.namespace, params.id)).restarts
+            row = await self._row(container, params.stdio, {"restarts": restarts} if restarts else {})
             await self._parts.exchange.publish(changes=(PutTask(row),))
         except BaseException:
             self._registry.remove(call.namespace, params.id)
@@ -224,7 +245,7 @@ class RuntimeActor(LoopActor):
         filters = call.params.filters or ()
         matches = compile_filters(filters)
         found = []
-        for task in self._registry.all(call.namespace):
+        for task in (*self._registry.all(call.namespace), *self._parts.book.between(call.namespace)):
             shown = dump(task)
             if not filters or matches(shown | self._labels(task.namespace, task.id)):
                 found.append(shown)

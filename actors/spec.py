@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actors.params import ContainerCreate, Exec, TaskRun
-from actors.records import Mount, Stdio
+from actors.records import Health, Mount, Restart, Stdio
 from shimproc.errors import InvalidArgument, shown
 from shimproc.io.uri import parse_uri
 
@@ -41,8 +41,11 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
     if params.stop is not None:
         parse_signal(params.stop.signal, "stop.signal")
         check_seconds(params.stop.grace, "stop.grace")
-    if params.restart is not None and params.restart.policy not in POLICIES:
-        raise InvalidArgument(f"restart.policy: {shown(params.restart.policy)} is none of {', '.join(POLICIES)}")
+    check_restart(params.restart)
+    if params.restart is not None and params.restart.policy != "no" and isinstance(params, TaskRun) and params.rm:
+        raise InvalidArgument("restart: rm removes the task after its first exit; leave out one of them")
+    if params.health is not None:
+        _check_health(params.health)
     capture = getattr(params, "capture", None)
     if capture is not None and not 0 <= capture <= MAX_CAPTURE:
         raise InvalidArgument(f"capture: {capture} is not within 0 and {MAX_CAPTURE} bytes; use log: for more")
@@ -228,6 +231,28 @@ def _check_mount(mount: Mount, field: str) -> None:
 def _check_runtime(name: str) -> None:
     if name and name not in ("crun", "runc", "process") and not name.startswith("/"):
         raise InvalidArgument(f"runtime.name: {shown(name)} is none of crun, runc, process, nor an absolute path")
+
+
+def check_restart(restart: Restart | None) -> None:
+    """A restart policy; ``InvalidArgument`` names the field."""
+    if restart is None:
+        return
+    if restart.policy not in POLICIES:
+        raise InvalidArgument(f"restart.policy: {shown(restart.policy)} is none of {', '.join(POLICIES)}")
+    if restart.max_retries is not None and restart.max_retries < 1:
+        raise InvalidArgument(f"restart.max_retries: {restart.max_retries} is below 1; leave it out for no bound")
+    if restart.backoff is not None:
+        check_seconds(restart.backoff, "restart.backoff")
+
+
+def _check_health(health: Health) -> None:
+    if not health.args or not all(isinstance(word, str) and word and "\0" not in word for word in health.args[:1]):
+        raise InvalidArgument("health.args: expected a command, and its arguments")
+    check_seconds(health.interval, "health.interval", above_zero=True)
+    check_seconds(health.timeout, "health.timeout", above_zero=True)
+    check_seconds(health.start_period, "health.start_period")
+    if health.retries < 1:
+        raise InvalidArgument(f"health.retries: {health.retries} is below 1")
 
 
 def check_seconds(value: float, field: str, *, above_zero: bool = False) -> None:

@@ -35,7 +35,11 @@ _FIRST = (
        PRIMARY KEY (namespace, method, key))""",
     "CREATE INDEX keys_by_age ON keys (at)",
 )
-_STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SUPERVISION = (
+    """CREATE TABLE supervision (namespace TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL,
+       PRIMARY KEY (namespace, id))""",
+)
+_STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SUPERVISION)
 """Step n leads from schema n to n + 1. Released steps never change; a new record field that old daemons must not drop
 is a new step, too."""
 

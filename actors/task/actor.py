@@ -18,6 +18,7 @@ from actors.messages import (
     Begun,
     Call,
     Expired,
+    Probed,
     Reply,
     Restore,
     ShimEvent,
@@ -119,6 +120,11 @@ class TaskActor(ExecDeeds):
         """The monitor: its time is over."""
         if not isinstance(self._state, Stopped):
             flow.spawn(self._end(self._stop_settings(), "timeout"), f"stop of {self._row.id} at its timeout")
+
+    def on_probed(self, message: Probed) -> None:
+        """The watchman: how it is."""
+        if not isinstance(self._state, Stopped) and not self._facts.deleted:
+            self._take_health(message.health, changed=message.changed)
 
     def on_adopt(self, _: Adopt) -> None:
         """Try again to get a shim for a task that has none."""

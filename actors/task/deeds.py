@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import logging
 import signal as signals
+from collections.abc import Mapping
+from typing import Any
 
 from actors.dispatch import LoopActor, post
 from actors.messages import Changed, DropContainer, Removed, Reply, Watch
@@ -16,7 +18,7 @@ from actors.records import Container, Exit, Stop, Task
 from actors.spec import parse_signal
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.attach import Attachments
-from actors.task.events import advanced, forgotten, told
+from actors.task.events import advanced, forgotten, health_changed, told
 from actors.task.execs import Execs
 from actors.task.failures import named, program_of
 from actors.task.grip import Grip
@@ -252,6 +254,14 @@ class TaskDeeds(LoopActor):
             watch = Watch(row.namespace, row.id, self.actor_ref, started, self._container.timeout)
             post(self._tools.monitor, watch)
 
+    def _take_health(self, health: Mapping[str, Any], *, changed: bool) -> None:
+        """Shown at once; kept, and told, where its status is another one."""
+        self._row = dataclasses.replace(self._row, extra={**self._row.extra, "health": health})
+        self._show()
+        if changed:
+            told = self._tools.exchange.publish(health_changed(self._row, health), changes=(PutTask(self._row),))
+            told.then(lambda outcome: _log_failure(outcome, self._row.id))
+
     def _stop_settings(self) -> Stop:
         return self._container.stop or Stop()
 
@@ -280,3 +290,8 @@ class TaskDeeds(LoopActor):
         post(self._tools.runtime, Removed(self._row.namespace, self._row.id))
         self.stop()
         self._facts.exit.fail(NotFound(f"the task {self._row.id} is gone, and had no exit"))  # to who still waits for one
+
+
+def _log_failure(outcome: Pending[Any], task_id: str) -> None:
+    if outcome.error is not None:
+        log.error("the health of %s is not told: %s", task_id, outcome.error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from actors.messages import Change, NewEvent
@@ -114,6 +115,11 @@ def _told_of_exec(row: TaskRow, event: Message) -> tuple[str, dict[str, Any]]:
 def forgotten(row: TaskRow) -> tuple[Change, ...]:
     """Nothing is left of the task."""
     return DropTask(row.namespace, row.id), ForgetSource(row.incarnation)
+
+
+def health_changed(row: TaskRow, health: Mapping[str, Any]) -> NewEvent:
+    """Its health probes say something else than before."""
+    return NewEvent(row.namespace, "/tasks/health", "TaskHealth", {"container_id": row.id, **health}, time.time_ns())
 
 
 def shim_lost(row: TaskRow, shim_pid: int) -> NewEvent:

@@ -53,7 +53,9 @@ def view(row: TaskRow, status: str, facts: Facts, execs: tuple[Process, ...] = (
         runtime=Runtime(row.runtime["name"], RuntimeOptions(**row.runtime["options"])),
         shim_pid=facts.shim_pid,
         execs=execs,
+        restarts=row.extra.get("restarts", 0),
         shim=facts.shim,
+        health=row.extra.get("health"),
     )
 
 

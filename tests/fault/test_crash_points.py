@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 
 from actors.client import Client
-from actors.records import Runtime, Stdio
+from actors.records import Restart, Runtime, Stdio
 from actors.specs import PATH, default_spec, host_rootfs
 from shimproc.crash import POINTS
 from shimproc.errors import NotFound
-from tests.fault.test_random_kills import LOG_TAIL, NAMESPACE, check_lives
+from tests.fault.test_random_kills import AGAIN, LOG_TAIL, NAMESPACE, check_lives
 from tests.support import cgroups, proc
 from tests.support.daemon import MARK, Daemon
 from tests.support.follow import followed
@@ -67,6 +67,8 @@ def route(point: str) -> tuple[str, ...]:
 
 ROUTES = [route(point) for point in POINTS]
 RANDOM_PAIRS = DICE.sample(list(itertools.permutations(POINTS, 2)), PAIRS)
+RESTARTS = frozenset({"daemon: restart resolved", "daemon: former task deleted", "daemon: task made again"})
+"""Points that only a task comes to that is started again."""
 AGAIN_AND_AGAIN = ("shim: intent written", "shim: init made", "shim: take-over begun", "forkserver: shim forked")
 
 
@@ -76,6 +78,7 @@ class Guarded:
     def __init__(self, runtime: str, folder: Path) -> None:
         self.runtime = runtime
         self.token = ""
+        self._restarts = False
         self._armed = folder / f"armed-{runtime}"
         self._armed.touch()
         self.daemon = Daemon(environment={"SHIMYARD_CRASH": str(self._armed)}).start()
@@ -84,6 +87,7 @@ class Guarded:
         """Each once, in this order."""
         self.token = f"t{secrets.token_hex(4)}"
         self._armed.write_text("\n".join(points))
+        self._restarts = not RESTARTS.isdisjoint(points)
 
     def disarm(self) -> list[str]:
         """The points that nobody came to."""
@@ -101,6 +105,8 @@ class Guarded:
             since = int(client.health()["events"]["last_seq"])
             done = client.run(["/bin/sh", "-c", SCRIPT], runtime=self.runtime, name=f"{self.token}-run")
             assert (done.returncode, done.stdout) == (7, b"told\n")
+            if self._restarts:
+                self._start_again(client, f"{self.token}{AGAIN}")
             next(iter(client.events(since=since, filters=["topic==/containers/delete"])))  # one that died may be late with it
             assert client.tasks.list() == []
             assert client.containers.list() == []
@@ -121,6 +127,20 @@ class Guarded:
         assert (ended.exit_status, ended.pid, ended.reason) == (7, made.pid, None)
         assert [piece.data for piece in client.tasks.logs(name, follow=True)] == [b"told\n"]
         assert client.tasks.delete(name) == ended
+        client.containers.delete(name)
+
+    def _start_again(self, client: Client, name: str) -> None:
+        spec = default_spec(["/bin/sh", "-c", SCRIPT], host=True)
+        policy = Restart("on-failure", max_retries=1, backoff=0.0)
+        client.containers.create(name, spec, runtime=Runtime("process"), restart=policy)
+        since = int(client.health()["events"]["last_seq"])
+        client.tasks.create(name)
+        client.tasks.start(name)
+        exits = client.events(since=since, filters=[f"topic==/tasks/exit,event.container_id=={name}"])
+        assert [next(exits).event["exit_status"] for _ in range(2)] == [7, 7]
+        task = client.tasks.get(name)
+        assert (task.restarts, task.status) == (1, "stopped")
+        client.tasks.delete(name)
         client.containers.delete(name)
 
     def _exec(self, client: Client, name: str) -> None:

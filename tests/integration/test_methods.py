@@ -231,12 +231,6 @@ def test_run_with_wait_and_without_rm_leaves_a_stopped_task(scene: Scene) -> Non
     assert scene.get(params["id"]) == done["task"]
 
 
-def test_what_is_promised_only_later_is_refused_and_not_ignored(plain_scene: Scene) -> None:
-    params = plain_scene.params("/bin/true")
-    plain_scene.api.refused("unimplemented", "containers.create", **params, restart={"policy": "always"})
-    plain_scene.api.refused("unimplemented", "containers.create", **params, health={"args": ["/bin/true"]})
-
-
 def test_the_spec_reaches_the_program(scene: Scene) -> None:
     process = {"env": ["PATH=/usr/bin:/bin", "GREETING=hello there"], "cwd": "/tmp", "user": {"uid": 1234, "gid": 4321}}
     done = scene.output("echo $GREETING; pwd; id -u; id -g", process=process)

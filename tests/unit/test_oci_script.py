@@ -276,4 +276,6 @@ def _left_behind() -> LeftBehind:
         file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0)],
     )
     os.close(reading)
+    while not Path(f"/proc/{pid}/cmdline").read_bytes():  # vfork(2) returns a little before the program has its arguments
+        os.sched_yield()
     return LeftBehind(pid, let_go)

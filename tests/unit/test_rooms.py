@@ -40,6 +40,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("events", ("exchange", "subscribers", "monitor")),
+    ("supervisors", ("supervision",)),
     ("one task", ("task",)),
     ("all tasks", ("metadata", "runtime", "restore", "logs", "about")),
     ("the outside world", ("api",)),
