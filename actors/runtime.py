@@ -56,6 +56,7 @@ _SERVED_BY_TASKS = frozenset(
         "tasks.resize",
         "tasks.attach",
         "tasks.pids",
+        "tasks.metrics",
         "tasks.pause",
         "tasks.resume",
         "tasks.update",

@@ -198,6 +198,16 @@ class Pids(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics(Message):
+    """What the task uses: {timestamp, cpu, memory, pids, io} by its cgroup; of one that has none {timestamp, tree, reaped}.
+
+    ``tree``: its processes; ``reaped``: [user, system] ns of CPU that those used which the shim has reaped.
+    """
+
+    tag: ClassVar[str] = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
 class Hello(Message):
     """The first request on a link made later: replays what is not acked after ``acked``."""
 
@@ -305,7 +315,7 @@ class Deleted(Message):
 REQUESTS: Mapping[str, type[Message]] = {
     cls.tag: cls
     for cls in (
-        *(Fork, Create, Exec, Start, Kill, Pause, Resume, Update, CloseIO, Pids),
+        *(Fork, Create, Exec, Start, Kill, Pause, Resume, Update, CloseIO, Pids, Metrics),
         *(Resize, Attach, Detach, Write),
         *(DeleteProcess, Delete, Hello, Shutdown),
     )

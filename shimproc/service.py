@@ -46,6 +46,7 @@ from shimproc.messages import (
     Hello,
     Kill,
     Message,
+    Metrics,
     Pause,
     Pids,
     Resize,
@@ -80,6 +81,7 @@ _OF_INIT: Final[Mapping[type[Message], Deed]] = {
     Resume: lambda init, _: init.resume(),
     Update: lambda init, request: init.update(request),
     Pids: lambda init, _: {"pids": init.pids()},
+    Metrics: lambda init, _: init.metrics(),
     Delete: lambda init, request: init.delete(force=request.force),
 }
 _OF_STREAMS: Final[Mapping[type[Message], Callable[[ProcessIO, Any], Pending[None] | None]]] = {

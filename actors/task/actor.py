@@ -34,6 +34,7 @@ from actors.task.events import CREATED, PAUSED, RUNNING, STOPPED
 from actors.task.exec_deeds import ExecDeeds
 from actors.task.states import Created, Creating, Deleting, Paused, Running, Stopped, TaskState
 from actors.task.tools import Tools
+from actors.task.usage import usage
 from actors.task.view import Facts, run_result
 from actors.task.waits import Waits
 from shimproc import flow
@@ -41,7 +42,7 @@ from shimproc.crash import point
 from shimproc.errors import ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
-from shimproc.messages import CloseIO, Hello, Kill, Pids, Resize, Update
+from shimproc.messages import CloseIO, Hello, Kill, Metrics, Pids, Resize, Update
 
 log = logging.getLogger(__name__)
 _STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, PAUSED: Paused, STOPPED: Stopped}
@@ -62,6 +63,7 @@ class TaskActor(ExecDeeds):
             "tasks.close_io": self._close_io_called,
             "tasks.resize": self._resize_called,
             "tasks.pids": self._pids_called,
+            "tasks.metrics": self._metrics_called,
             "tasks.pause": self._pause_called,
             "tasks.resume": self._resume_called,
             "tasks.update": self._update_called,
@@ -204,6 +206,10 @@ class TaskActor(ExecDeeds):
         self._state.pids()
         answer = await self._grip.ask(Pids())
         return {"pids": answer.result["pids"]}
+
+    async def _metrics_called(self, _: Call) -> Any:
+        self._state.metrics()
+        return await usage((await self._grip.ask(Metrics())).result, self._tools.disk)
 
     async def _pause_called(self, _: Call) -> Any:
         return await self._pause()

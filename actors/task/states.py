@@ -36,6 +36,9 @@ class TaskState(State):
     def pids(self) -> type[TaskState]:
         self.refuse("list the processes of")
 
+    def metrics(self) -> type[TaskState]:
+        self.refuse("read the metrics of")
+
     def exec(self) -> type[TaskState]:
         self.refuse("exec in")
 
@@ -99,6 +102,9 @@ class Alive(TaskState):
         return type(self)
 
     def pids(self) -> type[TaskState]:
+        return type(self)
+
+    def metrics(self) -> type[TaskState]:
         return type(self)
 
     def delete(self) -> type[TaskState]:
@@ -239,6 +245,6 @@ class Deleting(TaskState):
 TASK_STATES = (Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting)
 REQUESTS = (
     "start", "kill", "close_io", "attach", "resize",
-    "pids", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
+    "pids", "metrics", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
     "unstarted", "paused", "unpaused", "resumed", "exited",
 )  # fmt: skip

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
+from typing import Any
 
-from shimproc.errors import NotFound
+from shimproc.cgroup_stats import usage
+from shimproc.errors import FailedPrecondition, NotFound
 from shimproc.io.attach import Attachment
 from shimproc.messages import Exec, Kill, Paused, Resumed, Update
 from shimproc.process.life import InitLife
@@ -90,3 +93,12 @@ class Init(InitLife):
         if self._backend is None or self._ended.done:
             raise NotFound("the task has already exited")
         return self.execs.named(self._backend.pids())
+
+    def metrics(self) -> dict[str, Any]:
+        """What it uses (``shimproc.messages.Metrics``)."""
+        if self._backend is None or self._ended.done:
+            raise FailedPrecondition("the task has stopped: nothing counts any more what it uses")
+        now = time.time_ns()
+        if self._backend.cgroup is not None:
+            return {"timestamp": now, **usage(self._backend.cgroup)}
+        return {"timestamp": now, "tree": self._backend.pids(), "reaped": self._host.reaper.reaped_cpu()}

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from shimproc.cgroups import Cgroup
 from shimproc.io.console import Console
 
 
@@ -102,6 +103,10 @@ class Backend(Protocol):
     @property
     def keepsakes(self) -> Mapping[str, int]:
         """Descriptors without which the next shim could not go on."""
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """The cgroups that it has for its own, if any; once it is made."""
 
     async def start(self) -> None:
         """Let it go. An error with ``details.kind`` ``not_found_executable`` or ``not_executable``: no program ran."""

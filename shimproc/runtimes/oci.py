@@ -227,6 +227,11 @@ class OciBackend:
         """None: a runtime's container waits on nothing of the shim's."""
         return {}
 
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """Its own."""
+        return self._cgroup
+
     async def start(self) -> None:
         """Let init go."""
         await self._runtime.start()

@@ -88,6 +88,11 @@ class PlainBackend:
         """What a held one waits on."""
         return self._held.keepsakes
 
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """Its own."""
+        return self._cgroup
+
     async def start(self) -> None:
         """See ``HeldProcess.start``."""
         await self._held.start()

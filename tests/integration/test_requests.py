@@ -15,7 +15,7 @@ from actors.methods import METHODS
 from tests.support.daemon import Daemon
 from tests.support.scene import Scene
 
-NOT_SERVED_YET = frozenset({"tasks.checkpoint", "tasks.metrics"})
+NOT_SERVED_YET = frozenset({"tasks.checkpoint"})
 OF_ONE_TASK = (
     *("get", "wait", "kill", "stop", "start", "delete", "pids", "shim", "close_io", "logs"),
     *("exec", "delete_process", "resize", "pause", "resume", "update", "attach"),
