@@ -19,17 +19,19 @@ import pykka
 
 from actors.shimlink import LocalShim, RemoteShim, ShimLink
 from shimproc import forkserver, linux, shim
+from shimproc.door import connect_in
 from shimproc.errors import FailedPrecondition, Unavailable, from_map, scarce
 from shimproc.flow import Pending
 from shimproc.flow import start as begin
 from shimproc.journal import Journal
 from shimproc.link import Link
-from shimproc.loop import LoopLike
+from shimproc.loop import LoopLike, after
 from shimproc.messages import Fork, request_frame
 from shimproc.reaper import Reaper
 
 log = logging.getLogger(__name__)
 FORKSERVER_LOG = "forkserver.log"
+SILENT_SECONDS = 2.0
 _TRIES = 20
 """Forkservers killed one after the other while they make one shim."""
 
@@ -60,8 +62,17 @@ class Launcher:
         return await self._link(Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug), owner)
 
     async def adopt(self, bundle: Path, name: str, cgroup: str | None, owner: pykka.ActorRef[Any]) -> ShimLink:
-        """A shim in place of one that is gone: the one that has taken over already, or a new one."""
-        return await self._link(Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug, adopt=True), owner)
+        """A shim in place of one that is gone: the one that has taken over already, or a new one; or itself, if it is not. While
+        one lives and takes no connection, this waits: it is not proved dead. ``NotFound`` if the bundle is gone."""
+        request = Fork(str(bundle), name, cgroup, _oom_score(), self._settings.debug, adopt=True)
+        while True:
+            try:
+                return await self._link(request, owner)
+            except Unavailable as error:
+                if not error.details.get("silent"):
+                    raise
+                log.warning("%s", error)
+                await after(self._loop, SILENT_SECONDS)
 
     async def _link(self, request: Fork, owner: pykka.ActorRef[Any]) -> ShimLink:
         """A forkserver that is killed while it forks is followed by another; a shim that it made then finds no task, and ends."""
@@ -97,14 +108,20 @@ class Launcher:
         return LocalShim(self._loop, owner, self._reaper, Journal(str(bundle / shim.JOURNAL)))
 
     def reconnect(self, bundle: Path, owner: pykka.ActorRef[Any]) -> RemoteShim:
-        """A new link to the shim that serves ``bundle``; ``Unavailable`` if there is none."""
-        sock = _connect_in(bundle, shim.SOCKET)
-        try:
-            pid = _peer_pid(sock)
-            pidfd = os.pidfd_open(pid)
-        except OSError as error:
-            sock.close()
-            raise Unavailable(f"the shim of {bundle} has ended") from error
+        """A new link to the shim that serves ``bundle``, at once. ``Unavailable`` if there is none; if there is one, and it has
+        let so many wait that it cannot be asked, ``silent`` is in the details."""
+        sock = _connected_to(bundle, shim.SOCKET)
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
+            try:
+                pid, _, _ = linux.peer_credentials(sock)
+                pidfd = os.pidfd_open(pid)
+                undo.callback(os.close, pidfd)
+                if _is_closed(sock):
+                    raise ProcessLookupError(pid)
+            except OSError as error:
+                raise Unavailable(f"the shim of {bundle} has ended") from error
+            undo.pop_all()
         made = RemoteShim(self._loop, owner, sock)
         made.watch(pid, pidfd)
         return made
@@ -138,10 +155,12 @@ class Launcher:
 
     async def _connect(self) -> Link:
         try:
-            sock = _connect_in(self._settings.state, forkserver.SOCKET)
-        except Unavailable:
+            sock = _connected_to(self._settings.state, forkserver.SOCKET)
+        except Unavailable as error:
+            if error.details.get("silent"):
+                raise
             await self._start_forkserver()
-            sock = _connect_in(self._settings.state, forkserver.SOCKET)
+            sock = _connected_to(self._settings.state, forkserver.SOCKET)
         self._line = Link(self._loop, sock, self._on_message, self._on_close)
         return self._line
 
@@ -198,26 +217,22 @@ class Launcher:
         return [found]
 
 
-def _connect_in(folder: Path, name: str) -> socket.socket:
-    """Connect to a path socket by way of its folder's descriptor: its whole path may exceed sun_path (unix(7))."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.ExitStack() as undo:
-        undo.callback(sock.close)
-        try:
-            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                sock.connect(f"/proc/self/fd/{fd}/{name}")
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise Unavailable(f"nobody serves {folder / name}: {error.strerror}") from error
-        undo.pop_all()
-    return sock
+def _connected_to(folder: Path, name: str) -> socket.socket:
+    """``Unavailable`` if nobody is there; with ``silent`` in its details if somebody is, and takes nobody in."""
+    try:
+        return connect_in(str(folder), name)
+    except BlockingIOError as error:
+        raise Unavailable(f"whoever serves {folder / name} takes no connection", {"silent": True}) from error
+    except OSError as error:
+        raise Unavailable(f"nobody serves {folder / name}: {error.strerror}") from error
 
 
-def _peer_pid(sock: socket.socket) -> int:
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[:4], sys.byteorder)
+def _is_closed(sock: socket.socket) -> bool:
+    """Is the peer gone? Asked once there is a pidfd of it: if not, then that is its own."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _oom_score() -> int:

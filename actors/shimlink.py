@@ -27,6 +27,9 @@ from shimproc.messages import Message, event_of, request_frame
 from shimproc.reaper import Reaper
 from shimproc.service import Service
 
+_DEATH_SECONDS = 5.0
+"""How long after its link a shim may take to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -47,6 +50,7 @@ class ShimLink:
         self.pid = 0
         self.last = 0  # the number of the newest event heard
         self.gone: Pending[None] = Pending()
+        self.dead = False
 
     def call(self, request: Message) -> Pending[Answer]:
         """Ask; fails with the shim's error, or ``Unavailable`` when the shim goes before it answers."""
@@ -140,11 +144,19 @@ class RemoteShim(ShimLink):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _on_link_closed(self) -> None:
-        """Usually death is next. Frames that were read already are served before it."""
+        """Usually death is next. Frames that were read already are served before it. One that lives on (it was too far behind
+        with its reading) can be linked to anew, once it is given up as this link's end."""
         self._send = None
         self._fail_asked()
+        self._loop.call_later(_DEATH_SECONDS, self._on_cut)
+
+    def _on_cut(self) -> None:
+        if self._pidfd is not None:
+            self._drop_pidfd()
+            self._on_gone()
 
     def _on_death(self) -> None:
+        self.dead = True
         self._drop_pidfd()
         if not self._link.closed:
             self._loop.call_soon(self._on_dead)  # what it sent last is read first
@@ -182,8 +194,6 @@ class LocalShim(ShimLink):
     def _on_end(self) -> None:
         self._journal.close()
         self._on_gone()
-
-
 
 
 def _away() -> Unavailable:

@@ -37,6 +37,26 @@ def listening(path: str, backlog: int) -> socket.socket:
     return listener
 
 
+def connect_in(folder: str, name: str) -> socket.socket:
+    """A connection to the path socket ``name`` in ``folder``, without ever waiting; non-blocking, the caller's.
+
+    By way of the folder's descriptor: the whole path may exceed sun_path (unix(7)). ``BlockingIOError``: somebody listens and
+    has not taken in so many that there is no room for one more; any other ``OSError``: nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sock.connect(f"/proc/self/fd/{fd}/{name}")
+        finally:
+            os.close(fd)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 class Door:
     """Hands each connection of a peer that may come in to ``on_peer``, whose it is from then on.
 

@@ -28,14 +28,14 @@ from typing import Any, NoReturn
 
 from shimproc import linux, shim
 from shimproc.crash import point
-from shimproc.door import Door, listening
-from shimproc.errors import InvalidArgument, ShimyardError, scarce, to_map
+from shimproc.door import Door, connect_in, listening
+from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unavailable, scarce, to_map
 from shimproc.link import Link
 from shimproc.loop import READ, Loop
 from shimproc.messages import Fork, Shutdown, request_of
 from shimproc.process.estate import Estate
 from shimproc.reaper import Exited, exit_status
-from shimproc.ward import Ward, carried_over, close_all, connect_in, listed
+from shimproc.ward import Ward, carried_over, close_all, listed
 
 log = logging.getLogger(__name__)
 SOCKET = "forkserver.sock"
@@ -59,6 +59,7 @@ class ForkServer:
         self._bundles: dict[str, Ward] = {}
         self._members: dict[int, Ward] = {}
         self._bereft: dict[str, Ward] = {}
+        self._silent: set[str] = set()
         self._strangers: dict[int, Exited] = {}
         self._loop.on_signal(signal.SIGCHLD, self._reap)
 
@@ -70,12 +71,30 @@ class ForkServer:
         """The shims of a former forkserver: whatever they need kept is kept here from now on."""
         for namespace in listed("tasks"):
             for name in listed(f"tasks/{namespace}"):
-                with contextlib.suppress(OSError):
-                    self._take_in(f"{os.getcwd()}/tasks/{namespace}/{name}")  # noqa: PTH109 - pathlib costs memory
-                    point("forkserver: former shim taken in")
+                self._look_for(f"{os.getcwd()}/tasks/{namespace}/{name}")  # noqa: PTH109 - pathlib costs memory
 
-    def _take_in(self, bundle: str) -> None:
-        sock = connect_in(bundle)
+    def _look_for(self, bundle: str) -> Ward | None:
+        """The shim of a bundle, if one that we have not forked lives there; one that takes nobody in is tried again."""
+        self._silent.discard(bundle)
+        try:
+            ward = self._take_in(bundle)
+        except BlockingIOError:
+            self._silent.add(bundle)
+            self._loop.call_later(_RETRY_SECONDS, lambda: self._look_again(bundle))
+        except OSError:
+            log.debug("no shim lives in %s", bundle)
+        else:
+            point("forkserver: former shim taken in")
+            return ward
+        return None
+
+    def _look_again(self, bundle: str) -> None:
+        if bundle in self._silent:
+            self._look_for(bundle)
+            self._end_if_idle()
+
+    def _take_in(self, bundle: str) -> Ward:
+        sock = connect_in(bundle, shim.SOCKET)
         pid, _, _ = linux.peer_credentials(sock)
         pidfd = os.pidfd_open(pid)
 
@@ -86,6 +105,7 @@ class ForkServer:
         self._wards[pid] = self._bundles[bundle] = ward
         self._loop.watch(pidfd, READ, lambda _: self._on_strangers_end(ward))
         ward.line.send({"line": True})
+        return ward
 
     def _on_strangers_end(self, ward: Ward) -> None:
         """It is no child of ours: no status, but it has said so if it left on purpose."""
@@ -136,12 +156,20 @@ class ForkServer:
                 return self._fork(request, link_fd, None).pid
             if (dead := self._bereft.pop(request.bundle, None)) is not None:
                 return self._succeed(dead, link_fd).pid
-            if (ward := self._bundles.get(request.bundle)) is not None:
+            if (ward := self._bundles.get(request.bundle) or self._look_for(request.bundle)) is not None:
                 ward.line.send({"link": True}, [link_fd])
                 return ward.pid
+            self._refuse_what_may_not_be(request.bundle)
             return self._fork(request, link_fd, Estate()).pid
         finally:
             os.close(link_fd)
+
+    def _refuse_what_may_not_be(self, bundle: str) -> None:
+        """A shim follows only one that is proved dead, and only where there is something to go on with."""
+        if bundle in self._silent:
+            raise Unavailable(f"the shim of {bundle} lives, and takes no connection", {"silent": True})
+        if not os.path.isdir(bundle):  # noqa: PTH112 - pathlib costs each shim memory
+            raise NotFound(f"the bundle {bundle} is gone: somebody has removed it", {"bundle": bundle})
 
     # -- shims
 
@@ -298,7 +326,7 @@ class ForkServer:
         return ward
 
     def _end_if_idle(self) -> None:
-        if not self._links and not self._wards and not self._bereft:
+        if not self._links and not self._wards and not self._bereft and not self._silent:
             self._loop.stop()
 
 

@@ -36,7 +36,6 @@ class Ward:
     pidfd: int | None = None
     left: bool = False
 
-
     def keep(self, names: Sequence[str], fds: Sequence[int], pid: int) -> None:
         """Duplicates for the next shim; a name that is kept already is replaced."""
         for name, fd in zip(names, fds, strict=True):
@@ -96,21 +95,6 @@ def listed(folder: str) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208 - pathlib costs each shim memory
     except OSError:
         return []
-
-
-def connect_in(bundle: str) -> socket.socket:
-    """A connection to a bundle's shim, by way of the folder's descriptor: the whole path may exceed sun_path (unix(7))."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        folder = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{folder}/{shim.SOCKET}")
-        finally:
-            os.close(folder)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def pidfd_of(pid: int) -> int | None:

@@ -271,9 +271,10 @@ class TaskActor(ExecDeeds):
         self._removals = {one.exec_id: one.reply for one in unanswered if one.method == "tasks.delete_process"}
         await self._grip.recover(self._row.shim_pid)
         self._deleting, self._removals = None, {}
-        if self._facts.shim == "lost" and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
+        if self._grip.is_lost and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
+            shown = self._facts.shim
             self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
-            self._facts.shim = "lost"
+            self._facts.shim = shown
         self._restored = True
         self._show()
         if self._facts.deleted:

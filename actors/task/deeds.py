@@ -15,6 +15,7 @@ from typing import Any
 from actors.dispatch import LoopActor, post
 from actors.messages import Changed, DropContainer, Removed, Reply, Watch
 from actors.records import Container, Exit, Stop, Task
+from actors.shimlink import ShimLink
 from actors.spec import parse_signal
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.attach import Attachments
@@ -71,6 +72,7 @@ class TaskDeeds(LoopActor):
         self._progress = Progress(loop, tools.exchange, self._tell, self._apply)
         self._grip = Grip(self._life, self._progress, tools.exchange, self.actor_ref, self._on_shim)
         self._attachments = Attachments(self._grip)
+        self._linked: ShimLink | None = None
         self._made: Pending[None] = Pending()
         self._restored = False
         self._deleting: Reply | None = None
@@ -143,7 +145,7 @@ class TaskDeeds(LoopActor):
         self._deleting = reply
         self._show()
         try:
-            answer = await self._grip.ask(Delete(force=force))
+            answer = await self._grip.ask(Delete(force=force), force=force)
         except BaseException:
             self._state = Stopped() if self._facts.exit.done else before
             self._show()
@@ -266,7 +268,8 @@ class TaskDeeds(LoopActor):
         return self._container.stop or Stop()
 
     def _on_shim(self, state: str, pid: int) -> TaskRow:
-        if state == "alive" and self._facts.shim != "alive":
+        if state == "alive" and self._life.shim is not self._linked:
+            self._linked = self._life.shim
             self._attachments.renew()
         self._facts.shim, self._facts.shim_pid = state, pid
         self._row = dataclasses.replace(self._row, shim_pid=pid)

@@ -21,6 +21,7 @@ from actors.store.tasks import PutTask, TaskRow
 from actors.task.events import DELETED, shim_adopted, shim_lost
 from actors.task.life import Life
 from actors.task.progress import Progress
+from actors.task.vigil import Vigil
 from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import ShimyardError, Unavailable
@@ -59,10 +60,17 @@ class Grip:
         self._show = show
         self._state = "alive"
         self._pid = 0
+        self._lost_pid = 0
         self.heard = ""
         self.settled: Pending[None] = Pending()
         self.settled.set(None)
         self._told: Pending[None] = flow.done(None)
+        self._vigil = Vigil(progress.loop, lambda: progress.durable, self._on_silence)
+
+    @property
+    def is_lost(self) -> bool:
+        """Is there no shim now, and none that could be asked?"""
+        return self._state == "lost"
 
     @property
     def is_deleting(self) -> bool:
@@ -73,14 +81,15 @@ class Grip:
         """The task is made, by this shim."""
         self._pid = shim_pid
 
-    async def ask(self, request: Message, *, over: Callable[[], bool] = lambda: False) -> Answer:
-        """The shim's answer; if it is killed meanwhile, that of the one that takes over, unless it is ``over`` by then."""
+    async def ask(self, request: Message, *, over: Callable[[], bool] = lambda: False, force: bool = False) -> Answer:
+        """The shim's answer; if it is killed meanwhile, that of the one that takes over, unless it is ``over`` by then. One
+        that does not answer is waited for; with ``force`` it is killed in the end."""
         while True:
             shim = self._life.shim
-            if shim is None or self._state == "lost":
+            if shim is None or (self._state == "lost" and shim.gone.done):
                 raise Unavailable("the task has no shim now; another is being made, try again")
             try:
-                return await shim.call(request)
+                return await self._vigil.over(shim, shim.call(request), force=force)
             except Unavailable:
                 await shim.gone
                 if self._life.ending:
@@ -111,12 +120,12 @@ class Grip:
         """Unless it has been, by now."""
         shim = self._life.shim
         if self.settled.done and self._state != "lost" and shim is not None and shim.gone.done:
-            self.settled = flow.start(self._adopt(self._pid))
+            self.settled = flow.start(self._adopt(self._pid, dead=shim.dead))
 
     def retry(self) -> None:
         """Try again, if there is still none."""
         if self._state == "lost" and self.settled.done:
-            self.settled = flow.start(self._adopt(self._pid))
+            self.settled = flow.start(self._adopt(self._pid, dead=False))
 
     async def loosen(self) -> None:
         """The task ends: an adoption that is under way is waited for, so that no shim comes after this."""
@@ -128,10 +137,18 @@ class Grip:
     async def _recover(self, former_pid: int) -> None:
         self._pid = former_pid
         try:
-            await self._hear(self._life.reconnect())
-            point("daemon: shim heard again")
+            shim = self._life.reconnect()
+        except Unavailable as error:  # by this way; the forkserver may know another
+            log.debug("%s", error)
+            await self._adopt(former_pid, dead=False)
+            return
+        try:
+            await self._hear(shim)
         except Unavailable:
-            await self._adopt(former_pid)
+            await self._adopt(former_pid, dead=shim.dead)
+        else:
+            point("daemon: shim heard again")
+            self._tell_succession(former_pid)
 
     async def _take_up(self) -> None:
         """One that takes over may be killed, too."""
@@ -148,31 +165,48 @@ class Grip:
 
     async def _hear(self, shim: ShimLink) -> None:
         """What a shim has to tell that is not known yet."""
-        answer = await shim.call(Hello(self._progress.durable))
+        answer = await self._vigil.over(shim, shim.call(Hello(self._progress.durable)))
         await self._progress.until(answer.n)
         self.heard = str(answer.result["state"])
         self._set("alive", shim.pid)
 
-    async def _adopt(self, dead_pid: int) -> None:
-        """``lost`` if there can be none now; then it is tried again."""
-        told = self._state == "lost"
-        row = self._set("unknown", dead_pid)
-        if not told:
-            log.warning("the shim %d of %s/%s is gone", dead_pid, row.namespace, row.id)
-            self._tell(lambda: (shim_lost(row, dead_pid), ()))
+    async def _adopt(self, former_pid: int, *, dead: bool) -> None:
+        """If there can be none now, it is tried again. ``dead``: is the former one proved to be?"""
+        row = self._set("unknown", former_pid)
+        if dead:
+            log.warning("the shim %d of %s/%s is gone", former_pid, row.namespace, row.id)
+            self._lose(former_pid)
         try:
             await self._take_up()
         except ShimyardError as error:
             log.error("no shim for %s/%s: %s", row.namespace, row.id, error)
-            self._set("lost", dead_pid)
+            self._set("lost", former_pid)
             self._progress.loop.call_later(RETRY_SECONDS, lambda: post(self._owner, Adopt()))
         else:
-            self._set("alive", self._pid)
-            self._tell(lambda: self._adopted(dead_pid))
+            self._tell_succession(former_pid)
+
+    def _tell_succession(self, former_pid: int) -> None:
+        """Another has taken over, unless the former one was found again, or there is nothing left to take over."""
+        row = self._set("alive", self._pid)
+        if former_pid not in (0, self._pid) and row.phase != DELETED:
+            self._lose(former_pid)
+            self._tell(lambda: self._adopted(former_pid))
+
+    def _lose(self, pid: int) -> None:
+        """Tell the loss of a shim, once."""
+        if self._lost_pid != pid:
+            self._lost_pid = pid
+            row = self._show(self._shown(), self._pid)
+            self._tell(lambda: (shim_lost(row, pid), ()))
+
+    def _on_silence(self, shim: ShimLink, silent: bool) -> None:
+        """A living shim that answers no more, or again."""
+        if shim is self._life.shim and not shim.gone.done and self._state in ("alive", "unknown"):
+            self._set("unknown" if silent else "alive", shim.pid)
 
     def _adopted(self, dead_pid: int) -> Told:
         """As the row is by then. If it had deleted the task before it died, the row is gone, and shall not come back."""
-        row = self._show(self._state, self._pid)
+        row = self._show(self._shown(), self._pid)
         return None if row.phase == DELETED else (shim_adopted(row, dead_pid), (PutTask(row),))
 
     def _tell(self, told: Callable[[], Told]) -> None:
@@ -196,4 +230,8 @@ class Grip:
 
     def _set(self, state: str, pid: int) -> TaskRow:
         self._state, self._pid = state, pid
-        return self._show(state, pid)
+        return self._show(self._shown(), pid)
+
+    def _shown(self) -> str:
+        """``lost`` is only what is proved to be."""
+        return "unknown" if self._state == "lost" and self._lost_pid != self._pid else self._state

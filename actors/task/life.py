@@ -21,6 +21,7 @@ from actors.task.events import forgotten
 from actors.task.failures import named, program_of
 from actors.task.progress import Progress
 from actors.task.tools import Tools
+from actors.task.vigil import Vigil
 from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import AlreadyExists, ShimyardError, Unavailable, scarce
@@ -30,6 +31,8 @@ from shimproc.messages import Create, Delete, Hello
 log = logging.getLogger(__name__)
 SHIM_END_SECONDS = 5.0
 RETRY_SECONDS = 1.0
+_ALL = 1 << 62
+"""More events than there are: none is to be told again."""
 _TRIES = 100
 """Shims killed one after the other while they make, or undo, one task: so many are no chance, the host is at fault."""
 
@@ -173,12 +176,14 @@ class Life:
                 return
 
     async def _undo_in_shim(self, loop: LoopLike) -> None:
-        """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that."""
+        """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that. One that does not answer is
+        killed: nobody was told of its task."""
+        vigil = Vigil(loop, lambda: _ALL, _unseen)
         try:
             for _ in range(_TRIES):
                 shim = self.shim or await self.adopt()
                 try:
-                    await shim.call(Delete(force=True))
+                    await vigil.over(shim, shim.call(Delete(force=True)), force=True)
                     break
                 except Unavailable:
                     shim.close()
@@ -203,6 +208,10 @@ class Life:
         shim.close()
         await shim.gone
         timer.cancel()
+
+
+def _unseen(_shim: ShimLink, _silent: bool) -> None:
+    """The task is shown to nobody."""
 
 
 def _nothing() -> None:
