@@ -45,18 +45,36 @@ async def run(reaper: Reaper, command: Command) -> int:
     return (await ended).status
 
 
+def launch(argv: tuple[str, ...], fds: Mapping[int, int], env: Mapping[str, str]) -> int:
+    """Start what goes on by itself; its pid, the caller's to reap.
+
+    Parameters
+    ----------
+    fds : its number -> ours, which is above all of its numbers; 0, 1 and 2 are /dev/null. ``FailedPrecondition`` and
+        ``ResourceExhausted`` as in ``run``.
+    """
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return _posix_spawn(argv, {0: null, 1: null, 2: null, **fds}, env)
+    finally:
+        os.close(null)
+
+
 def _spawn(command: Command) -> int:
-    fds = (command.stdin, command.stdout, command.stderr)
-    env = os.environ if command.env is None else command.env
+    fds = dict(enumerate((command.stdin, command.stdout, command.stderr)))
+    return _posix_spawn(command.argv, fds, os.environ if command.env is None else command.env)
+
+
+def _posix_spawn(argv: tuple[str, ...], fds: Mapping[int, int], env: Mapping[str, str]) -> int:
     try:
         return os.posix_spawnp(
-            command.argv[0],
-            command.argv,
+            argv[0],
+            argv,
             env,
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)],
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in fds.items()],
             setsid=True,
             setsigmask=(),
             setsigdef=_DEFAULT,
         )
     except OSError as error:
-        raise scarce(error, f"{command.argv[0]} cannot be started") from error
+        raise scarce(error, f"{argv[0]} cannot be started") from error

@@ -2,6 +2,7 @@
 
 Without them a shim's death would break the task's pipes. Names: ``stdin.source`` and ``stdin.target`` (the named pipe and
 the process's own), ``stdout`` and ``stderr`` (the reading ends), ``stdout.fifo`` and ``stderr.fifo`` (named pipes to clients),
+``stdout.logger`` and ``stdout.logger.pid`` (a logger's pipe and pidfd),
 ``go`` and ``failed`` (a plain process that is held), ``console`` (a terminal's master). Those of an exec have its id and a
 slash before them.
 """

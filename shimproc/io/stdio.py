@@ -22,6 +22,7 @@ from shimproc.io.console import Console
 from shimproc.io.fifo import FifoSource, open_fifo, reopen_fifo
 from shimproc.io.keepsakes import CONSOLE, STDIN
 from shimproc.io.logfile import LogFile
+from shimproc.io.logger import Loggers
 from shimproc.io.sinks import FileSink, LogSink, LostSink, Sink
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings, make_pipe, open_file, parse_uri
@@ -29,11 +30,17 @@ from shimproc.loop import LoopLike
 
 log = logging.getLogger(__name__)
 _SHARED: Final = ("fifo", "file")
+_REOPENED: Final = ("file", "log", "binary")
 _FIRST_FREE: Final = 3
 
 
 def open_stdio(
-    loop: LoopLike, stdio: Mapping[str, Any], log: LogSettings, capture: Capture | None, folder: str = ""
+    loop: LoopLike,
+    stdio: Mapping[str, Any],
+    log: LogSettings,
+    capture: Capture | None,
+    folder: str = "",
+    loggers: Loggers | None = None,
 ) -> ProcessIO:
     """Open all three.
 
@@ -42,10 +49,13 @@ def open_stdio(
     stdio : ``{stdin, stdout, stderr, terminal}``; what is missing or null is "".
     capture : None for no capture.
     folder : where a terminal may be handed over (``shimproc.io.console``).
+    loggers : those that the URIs name (``start_loggers``); this object's from now on.
 
-    Raises ``InvalidArgument``, ``FailedPrecondition`` or ``Unimplemented``, which name the field; nothing is left open.
+    Raises ``InvalidArgument`` or ``FailedPrecondition``, which name the field; nothing is left open.
     """
     opened = _Opening(loop, log, capture)
+    if loggers is not None:
+        opened.use_loggers(loggers)
     stdin, stdout, stderr = (str(stdio.get(name) or "") for name in ("stdin", "stdout", "stderr"))
     try:
         if stdio.get("terminal"):
@@ -77,6 +87,9 @@ def adopt_stdio(
         ended, or is lost.
     """
     adopted = _Opening(loop, log, capture)
+    loggers = Loggers()
+    loggers.adopt(loop, kept)
+    adopted.use_loggers(loggers)
     if stdio.get("terminal"):
         adopted.adopt_terminal(str(stdio.get("stdout") or ""), kept)
         return adopted
@@ -88,6 +101,10 @@ def adopt_stdio(
 
 class _Opening(ProcessIO):
     """How its streams come into being."""
+
+    def use_loggers(self, loggers: Loggers) -> None:
+        """Where ``binary://`` leads."""
+        self._loggers = loggers
 
     def adopt_input(self, kept: dict[str, int], kind: str) -> None:
         """stdin, if it has not ended."""
@@ -111,7 +128,7 @@ class _Opening(ProcessIO):
         sinks: list[Sink] = []
         if fifo is not None:
             sinks.append(self._add_fifo(stream, reopen_fifo(fifo)))
-        elif kind in ("file", "log"):
+        elif kind in _REOPENED:
             sinks.append(self._reopen_sink(kind, path, stream))
         self._add_output(stream, reading, sinks)
 
@@ -154,7 +171,7 @@ class _Opening(ProcessIO):
         sinks: list[Sink] = []
         if fifo is not None:
             sinks.append(self._add_fifo("stdout", reopen_fifo(fifo)))
-        elif kind in ("file", "log"):
+        elif kind in _REOPENED:
             sinks.append(self._reopen_sink(kind, path, "stdout"))
         self._unused = (source, sinks)
         self._use_terminal(master)
@@ -213,6 +230,8 @@ class _Opening(ProcessIO):
             return FileSink(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, field))
         if kind == "log":
             return LogSink(self._open_log(field), stream)
+        if kind == "binary":
+            return self._loggers.sinks.get(stream) or LostSink()
         return self._add_fifo(stream, open_fifo(path, field))
 
     def _open_log(self, field: str) -> LogFile:

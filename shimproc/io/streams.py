@@ -18,6 +18,7 @@ from shimproc.io.console import END_OF_INPUT, Console, resize
 from shimproc.io.fifo import FifoSink, FifoSource
 from shimproc.io.keepsakes import CONSOLE, STDIN, Keeper
 from shimproc.io.logfile import LogFile
+from shimproc.io.logger import Loggers
 from shimproc.io.pump import Output
 from shimproc.io.sinks import CaptureSink, Sink
 from shimproc.io.uri import Capture, LogSettings
@@ -35,6 +36,7 @@ class ProcessIO:
         self._captures: dict[str, CaptureSink] = {}
         self._outputs: dict[str, Output] = {}
         self._fifos: dict[str, FifoSink] = {}
+        self._loggers = Loggers()
         self._source: FifoSource | None = None
         self._input: int | None = None
         self._had_input = False
@@ -162,6 +164,7 @@ class ProcessIO:
         self._close_console()
         for output in self._outputs.values():
             output.abandon()
+        self._loggers.close()
         self._on_delivered()
 
     def entrust(self, keeper: Keeper, pid: int, more: Mapping[str, int]) -> None:
@@ -172,7 +175,7 @@ class ProcessIO:
         fds |= {name: fd for name, fd in ((STDIN[1], self._input), (CONSOLE, self._terminal)) if fd is not None}
         fds |= {stream: output.fd for stream, output in self._outputs.items() if output.fd is not None}
         fds |= {f"{stream}.fifo": fifo.fd for stream, fifo in self._fifos.items() if fifo.fd is not None}
-        keeper.keep(pid, fds)
+        keeper.keep(pid, fds | self._loggers.entrusted())
         self.tell(keeper)
 
     def tell(self, keeper: Keeper) -> None:
@@ -182,6 +185,8 @@ class ProcessIO:
         self._on_input_closed = lambda: keeper.drop(STDIN[1:])
         for stream, fifo in self._fifos.items():
             fifo.on_closed = partial(keeper.drop, (f"{stream}.fifo",))
+        for stream, logger in self._loggers.sinks.items():
+            logger.on_closed = partial(keeper.drop, (f"{stream}.logger",))
 
     def take_terminal(self) -> None:
         """The process is made: if it shall have a terminal, this is it. ``Unavailable``: it has none."""

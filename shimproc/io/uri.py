@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from shimproc.errors import InvalidArgument, Unimplemented, scarce, shown
+from shimproc.errors import InvalidArgument, scarce, shown
 
 _NULL: Final = ("null", "")
 _ATTACH: Final = ("attach", "")
@@ -31,19 +31,19 @@ class Capture:
 
 
 def parse_uri(uri: str, field: str) -> tuple[str, str]:
-    """(kind, path): null, attach, fifo, file or log. ``InvalidArgument`` or ``Unimplemented`` names ``field``."""
+    """(kind, path): null, attach, fifo, file, log or binary. ``InvalidArgument`` names ``field``."""
     if uri == "":
         return _NULL
     if uri == "attach:":
         return _ATTACH
     if uri == "log:" and not field.endswith("stdin"):
         return "log", ""
-    if uri.startswith("binary:"):
-        raise Unimplemented(f"{field}: binary:// loggers are not served by this version; use log: or a named pipe")
+    if uri.startswith("binary:///") and not field.endswith("stdin") and "\0" not in uri:
+        return "binary", uri
     scheme, separator, rest = uri.partition("://")
     kind, path = ("fifo", uri) if uri.startswith("/") or not separator else (scheme, rest)
     if kind not in ("fifo", "file") or not path.startswith("/") or "\0" in path:
-        allowed = '"", an absolute path, fifo:///path, file:///path, attach:' + ("" if field.endswith("stdin") else ", log:")
+        allowed = '"", an absolute path, fifo:///path, file:///path, attach:' + ("" if field.endswith("stdin") else ", log:, binary:///path?name=value")
         raise InvalidArgument(f"{field}: {shown(uri)} is none of {allowed}")
     return kind, path
 

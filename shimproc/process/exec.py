@@ -17,6 +17,7 @@ from shimproc.errors import FailedPrecondition, InvalidArgument, NotFound, Shimy
 from shimproc.flow import Pending, done
 from shimproc.io.attach import Attachment
 from shimproc.io.keepsakes import ForExec, taken_for
+from shimproc.io.logger import start_loggers
 from shimproc.io.stdio import adopt_stdio, open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import LogSettings
@@ -90,7 +91,8 @@ class Exec:
     async def _make(self, backend: Backend) -> None:
         try:
             logs = LogSettings(**self._told.log)
-            self._io = open_stdio(self._host.loop, self._told.stdio, logs, None, self._files.bundle)
+            loggers = await start_loggers(self._host, self._told.stdio, self._files.bundle)
+            self._io = open_stdio(self._host.loop, self._told.stdio, logs, None, self._files.bundle, loggers)
             self._let_in()
             added = self._added = backend.add(self._files)
             self._io.entrust(self._keeper, 0, {})

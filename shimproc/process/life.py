@@ -16,6 +16,7 @@ from shimproc import mounts
 from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
+from shimproc.io.logger import start_loggers
 from shimproc.io.stdio import adopt_stdio, open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings
@@ -76,8 +77,7 @@ class InitLife:
 
     async def create(self) -> dict[str, int]:
         """Mounts, stdio, and the runtime's create; a failure leaves nothing of them."""
-        self._state = self._state.create()()
-        self._settled = Pending()
+        self._state, self._settled = self._state.create()(), Pending()
         try:
             return await self._create()
         finally:  # not before the state has moved: a forced delete that waited goes on right here
@@ -87,8 +87,9 @@ class InitLife:
         try:
             mounts.mount_all(self._request.mounts, self._rootfs)
             point("shim: rootfs mounted")
-            logs = LogSettings(**self._request.log)
-            self._io = open_stdio(self._host.loop, self._request.stdio, logs, self._capture, self._request.bundle)
+            stdio, bundle, logs = self._request.stdio, self._request.bundle, LogSettings(**self._request.log)
+            loggers = await start_loggers(self._host, stdio, bundle)
+            self._io = open_stdio(self._host.loop, stdio, logs, self._capture, bundle, loggers)
             point("shim: stdio opened")
             self._backend = backend_of(self._request, self._host.reaper)
             with self._host.reaper.expecting():

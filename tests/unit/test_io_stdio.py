@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError, Unimplemented
+from shimproc.errors import FailedPrecondition, InvalidArgument, ShimyardError
 from shimproc.io.logfile import parse_lines
 from shimproc.io.stdio import open_stdio
 from shimproc.io.streams import ProcessIO
@@ -84,11 +84,6 @@ def test_stdin_has_no_log() -> None:
     with pytest.raises(InvalidArgument, match=r"^stdio\.stdin: ") as raised:
         parse_uri("log:", "stdio.stdin")
     assert not raised.value.message.endswith("log:")
-
-
-def test_what_is_not_served_says_so(opened: Open) -> None:
-    with pytest.raises(Unimplemented, match=r"stdio\.stderr"):
-        opened(stderr="binary:///bin/logger")
 
 
 def test_without_destinations_input_is_empty_and_output_discarded(opened: Open) -> None:

@@ -24,7 +24,7 @@ from actors.spec import (
     check_stdio,
     parse_signal,
 )
-from shimproc.errors import InvalidArgument, Unimplemented
+from shimproc.errors import InvalidArgument
 from tests.support.specs import spec
 
 ARGS: tuple[Any, ...] = (None, [], "sh", {}, 5, [5], ["sh", None], [""], ["sh", "a\0b"])
@@ -238,9 +238,10 @@ def test_another_form_of_stdio_is_refused_by_its_stream(stream: str, uri: str) -
     assert refused(stdio=Stdio(**fields)).startswith(f"stdio.{stream}: ")
 
 
-def test_a_logger_program_is_not_served() -> None:
-    with pytest.raises(Unimplemented, match=r"^exec\.stdio\.stdout: "):
-        check_stdio(Stdio(stdout="binary:///bin/logger"), "exec.stdio")
+def test_a_logger_is_for_output_alone() -> None:
+    check_stdio(Stdio(stdout="binary:///bin/logger"), "exec.stdio")
+    with pytest.raises(InvalidArgument, match=r"^exec\.stdio\.stdin: "):
+        check_stdio(Stdio(stdin="binary:///bin/logger"), "exec.stdio")
 
 
 def test_a_terminal_has_no_stderr() -> None:
