@@ -155,6 +155,8 @@ class CloseIO:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
+    """``path``: the folder for CRIU's images; ``work_path``: for its log, else one of the daemon's."""
+
     id: Id
     path: str
     exit: bool = False
@@ -163,6 +165,7 @@ class Checkpoint:
     terminal: bool = False
     file_locks: bool = False
     empty_namespaces: tuple[str, ...] = ()
+    work_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from actors.records import Container, Stdio
 from actors.registry import Registry
 from actors.runtimes import Runtimes
 from actors.shape import dump
-from actors.spec import check_stdio, check_terminal
+from actors.spec import check_path, check_stdio, check_terminal
 from actors.store.tasks import PutTask, TaskRow
 from actors.supervision.book import Book
 from actors.task.actor import TaskActor
@@ -37,9 +37,10 @@ from actors.task.tools import Tools
 from actors.task.view import last_known
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import NotFound, ShimyardError, Unimplemented
+from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
+from shimproc.runtimes.plain import NO_CHECKPOINT
 
 log = logging.getLogger(__name__)
 Deed = Callable[[Call], Coroutine[Any, Any, Any]]
@@ -59,6 +60,7 @@ _SERVED_BY_TASKS = frozenset(
         "tasks.metrics",
         "tasks.pause",
         "tasks.resume",
+        "tasks.checkpoint",
         "tasks.update",
         "tasks.shim",
     }
@@ -178,8 +180,6 @@ class RuntimeActor(LoopActor):
 
     async def _create(self, call: Call) -> None:
         params = call.params
-        if params.checkpoint is not None or params.parent_checkpoint is not None:
-            raise Unimplemented("checkpoint: restoring from a checkpoint is not served by this version; leave it out")
         await self._registry.vacant(call.namespace, params.id)
         container = self._parts.catalog.container(call.namespace, params.id)
         if params.stdio is not None:
@@ -188,12 +188,27 @@ class RuntimeActor(LoopActor):
         self._registry.reserve(call.namespace, params.id)
         try:
             restarts = self._parts.book.find((call.namespace, params.id)).restarts
-            row = await self._row(container, params.stdio, {"restarts": restarts} if restarts else {})
+            extra = {**({"restarts": restarts} if restarts else {}), **self._restored_from(call, container)}
+            row = await self._row(container, params.stdio, extra)
+            if params.checkpoint is not None and row.runtime["name"] == "process":
+                raise Unimplemented(f"checkpoint: {NO_CHECKPOINT}")
             await self._parts.exchange.publish(changes=(PutTask(row),))
         except BaseException:
             self._registry.remove(call.namespace, params.id)
             raise
         self._begin(call, row, container)
+
+    def _restored_from(self, call: Call, container: Container) -> Mapping[str, Any]:
+        """What the start restores, if that is asked for."""
+        params = call.params
+        check_path(params.checkpoint, "checkpoint")
+        check_path(params.parent_checkpoint, "parent_checkpoint")
+        if params.checkpoint is None:
+            if params.parent_checkpoint is not None:
+                raise InvalidArgument("parent_checkpoint: it is the parent of a checkpoint; give checkpoint, too")
+            return {}
+        work_path = self._tools.criu_path(call.namespace, container.id)
+        return {"checkpoint": {"path": params.checkpoint, "parent": params.parent_checkpoint, "work_path": work_path}}
 
     async def _run(self, call: Call) -> None:
         container = self._metadata.propose(call.namespace, call.params)

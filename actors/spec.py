@@ -36,6 +36,9 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
     check_terminal(params.spec["process"], params.stdio, "spec.process")
     check_labels(params.labels)
     _check_runtime(params.runtime.name)
+    criu = params.runtime.options.criu_path
+    if criu and not criu.startswith("/"):
+        raise InvalidArgument(f"runtime.options.criu_path: expected the absolute path of criu, got {shown(criu)}")
     if params.timeout is not None:
         check_seconds(params.timeout, "timeout", above_zero=True)
     if params.stop is not None:
@@ -51,6 +54,12 @@ def check_container(params: ContainerCreate | TaskRun) -> None:
         raise InvalidArgument(f"capture: {capture} is not within 0 and {MAX_CAPTURE} bytes; use log: for more")
     if capture is not None and isinstance(params, TaskRun) and not params.wait:
         raise InvalidArgument("capture: it needs wait, whose reply carries the output")
+
+
+def check_path(path: str | None, field: str) -> None:
+    """A folder's absolute path; ``InvalidArgument`` names the field. None is left out."""
+    if path is not None and (not path.startswith("/") or "\0" in path):
+        raise InvalidArgument(f"{field}: expected the absolute path of a folder, got {shown(path)}")
 
 
 def check_exec(params: Exec) -> None:

@@ -70,6 +70,16 @@ POINTS: Final = (
     "shim: descriptors taken over",
     "shim: taken over",
 )
+CHECKPOINT_POINTS: Final = (
+    "daemon: checkpointed by the shim",
+    "shim: checkpoint intended",
+    "shim: checkpointed by the runtime",
+    "shim: checkpoint journaled",
+    "shim: checkpoint finished",
+    "shim: restored by the runtime",
+    "shim: restored journaled",
+)
+"""Those that only a task comes to which is checkpointed, or restored from a checkpoint: they need CRIU."""
 _FILE: Final = os.environ.get("SHIMYARD_CRASH", "")
 
 

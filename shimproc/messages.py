@@ -64,7 +64,8 @@ class Create(Message):
     """Make the task: mounts, stdio, and its init held before the user's program.
 
     ``runtime``: {name, command, root, options}; ``runtime_id``: the id that the OCI runtime knows it by, unique on the
-    host; ``log``: {path, max_size, max_files}; ``capture``: bytes of each stream to keep.
+    host; ``log``: {path, max_size, max_files}; ``capture``: bytes of each stream to keep; ``checkpoint``: {path, parent,
+    work_path}, what its start is to restore in place of making an init now; None for an ordinary task.
     """
 
     tag: ClassVar[str] = "create"
@@ -75,6 +76,7 @@ class Create(Message):
     mounts: tuple[Mapping[str, Any], ...]
     log: Mapping[str, Any]
     capture: int | None = None
+    checkpoint: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,25 @@ class Resume(Message):
     """Let them go on."""
 
     tag: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Message):
+    """Write init and what descends from it to ``path``, and let them go on, or with ``exit`` end them.
+
+    ``work_path``: where CRIU's log goes. The rest are what CRIU is to put up with (``runtimes.criu``). While one is at work,
+    another with its path waits for that.
+    """
+
+    tag: ClassVar[str] = "checkpoint"
+    path: str
+    work_path: str = ""
+    exit: bool = False
+    open_tcp: bool = False
+    external_unix_sockets: bool = False
+    terminal: bool = False
+    file_locks: bool = False
+    empty_namespaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +245,16 @@ class Shutdown(Message):
 
 @dataclass(frozen=True, slots=True)
 class Created(Message):
-    """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's."""
+    """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's.
+
+    With ``checkpoint``, where one is, there is no init yet (``pid`` is 0): the start restores it.
+    """
 
     tag: ClassVar[str] = "created"
     at: int
     pid: int
     begun: int = 0
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +283,16 @@ class Resumed(Message):
 
     tag: ClassVar[str] = "resumed"
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed(Message):
+    """A checkpoint is complete. ``exit``: init was ended by it, which is told next."""
+
+    tag: ClassVar[str] = "checkpointed"
+    at: int
+    path: str
+    exit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,13 +350,13 @@ class Deleted(Message):
 REQUESTS: Mapping[str, type[Message]] = {
     cls.tag: cls
     for cls in (
-        *(Fork, Create, Exec, Start, Kill, Pause, Resume, Update, CloseIO, Pids, Metrics),
+        *(Fork, Create, Exec, Start, Kill, Pause, Resume, Checkpoint, Update, CloseIO, Pids, Metrics),
         *(Resize, Attach, Detach, Write),
         *(DeleteProcess, Delete, Hello, Shutdown),
     )
 }
 EVENTS: Mapping[str, type[Message]] = {
-    cls.tag: cls for cls in (Created, ExecAdded, Started, StartFailed, Paused, Resumed, Exited, Deleted)
+    cls.tag: cls for cls in (Created, ExecAdded, Started, StartFailed, Paused, Resumed, Checkpointed, Exited, Deleted)
 }
 
 

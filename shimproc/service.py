@@ -37,6 +37,7 @@ from shimproc.journal import Journal
 from shimproc.loop import LoopLike
 from shimproc.messages import (
     Attach,
+    Checkpoint,
     CloseIO,
     Create,
     Delete,
@@ -79,6 +80,7 @@ _OF_INIT: Final[Mapping[type[Message], Deed]] = {
     Exec: lambda init, request: init.exec(request),
     Pause: lambda init, _: init.pause(),
     Resume: lambda init, _: init.resume(),
+    Checkpoint: lambda init, request: init.checkpoint(request),
     Update: lambda init, request: init.update(request),
     Pids: lambda init, _: {"pids": init.pids()},
     Metrics: lambda init, _: init.metrics(),
@@ -230,8 +232,10 @@ class Service:
         """Say again what the daemon has not acked, then who we are."""
         for n, event in self._journal.since(request.acked):
             self._tell({"n": n, "event": event})
-        state = self._init.state if self._init else "new"
-        return {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "state": state, "adopted": self._adopted}
+        told = {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "adopted": self._adopted}
+        if self._init is None:
+            return {**told, "state": "new", "checkpoint": ""}
+        return {**told, "state": self._init.state, "checkpoint": self._init.checkpointing}
 
     def _emit(self, event: Message) -> Pending[None]:
         """Journal, then tell; done when it is journaled."""

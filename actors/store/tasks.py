@@ -31,6 +31,7 @@ class TaskRow:
     extra : what later steps of a request need to know.
     shim_pid : the shim that made it.
     pid, started_at, exited : what the shim's durable events have told; ``exited`` is its Exited, without the output.
+    checkpointed : the number of its last event that told of a checkpoint.
     """
 
     namespace: str
@@ -48,6 +49,7 @@ class TaskRow:
     pid: int = 0
     started_at: int | None = None
     exited: Mapping[str, Any] | None = None
+    checkpointed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import AlreadyExists, NotFound, ShimyardError
 from shimproc.loop import LoopLike, Timer
+from shimproc.process.host import CHECKPOINTED
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,11 @@ class Restarter(LoopActor):
             timer.cancel()
 
     def on_delivered(self, message: Delivered) -> None:
-        """Exits of inits, and what is gone for good."""
+        """Exits of inits, and what is gone for good. One that a checkpoint has ended was meant to end."""
         for event in message.events:
             envelope = event.envelope
             body = envelope.event
-            if envelope.type == "TaskExit" and body["id"] == body["container_id"]:
+            if envelope.type == "TaskExit" and body["id"] == body["container_id"] and body.get("reason") != CHECKPOINTED:
                 self._on_exit((envelope.namespace, body["id"]), int(body["exit_status"]), int(body["exited_at"]))
             elif envelope.type == "TaskDelete" and body["id"] == body["container_id"]:
                 key = (envelope.namespace, body["id"])
@@ -98,6 +99,8 @@ class Restarter(LoopActor):
             self._at_once(key)
 
     def _take_up(self, key: Key, row: TaskRow) -> None:
+        if row.exited is not None and row.exited.get("reason") == CHECKPOINTED:
+            return
         if row.exited is not None and row.exited.get("reason") != "start-failed":
             self._on_exit(key, int(row.exited["status"]), int(row.exited["at"]))
         elif row.extra.get("restarts") and (row.phase in ("creating", "created") or row.exited is not None):

@@ -30,8 +30,8 @@ from actors.messages import (
 from actors.records import Container, Exit, Stop, Task
 from actors.spec import check_resources, check_seconds, parse_signal
 from actors.store.tasks import TaskRow
+from actors.task.checkpoints import CheckpointDeeds
 from actors.task.events import CREATED, PAUSED, RUNNING, STOPPED
-from actors.task.exec_deeds import ExecDeeds
 from actors.task.states import Created, Creating, Deleting, Paused, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.usage import usage
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 _STATES: Mapping[str, type[TaskState]] = {CREATED: Created, RUNNING: Running, PAUSED: Paused, STOPPED: Stopped}
 
 
-class TaskActor(ExecDeeds):
+class TaskActor(CheckpointDeeds):
     """A task from its creation to its removal; the runtime holds it, by its ref."""
 
     def __init__(self, loop: LoopLike, tools: Tools, row: TaskRow, container: Container) -> None:
@@ -66,6 +66,7 @@ class TaskActor(ExecDeeds):
             "tasks.metrics": self._metrics_called,
             "tasks.pause": self._pause_called,
             "tasks.resume": self._resume_called,
+            "tasks.checkpoint": self._checkpoint_called,
             "tasks.update": self._update_called,
             "tasks.shim": self._shim_called,
         }
@@ -269,8 +270,9 @@ class TaskActor(ExecDeeds):
         self._made.set(None)
         self._deleting = _reply_to("tasks.delete", unanswered)
         self._removals = {one.exec_id: one.reply for one in unanswered if one.method == "tasks.delete_process"}
+        checkpoint = self._checkpointing = _reply_to("tasks.checkpoint", unanswered)
         await self._grip.recover(self._row.shim_pid)
-        self._deleting, self._removals = None, {}
+        self._deleting, self._removals, self._checkpointing = None, {}, None
         if self._grip.is_lost and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
             shown = self._facts.shim
             self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
@@ -279,11 +281,12 @@ class TaskActor(ExecDeeds):
         self._show()
         if self._facts.deleted:
             await self._clear()
+        self._answer_late_for_checkpoint(checkpoint)
         run = _reply_to("tasks.run", unanswered)
         for begun in unanswered:
             if begun.exec_id:
                 self._answer_late_for_exec(begun)
-            elif begun.reply is not run:
+            elif begun.reply not in (run, checkpoint):
                 self._answer_late(begun.method, begun.reply)
         if self._grip.is_deleting and not isinstance(self._state, Deleting):
             flow.spawn(self._delete(force=True), f"the rest of the removal of {self._row.id}")

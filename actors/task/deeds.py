@@ -34,8 +34,8 @@ from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
-from shimproc.messages import Created as ShimCreated
 from shimproc.messages import (
+    Checkpointed,
     Delete,
     Deleted,
     Exited,
@@ -50,6 +50,7 @@ from shimproc.messages import (
     StartFailed,
     exec_of,
 )
+from shimproc.messages import Created as ShimCreated
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -234,7 +235,7 @@ class TaskDeeds(LoopActor):
                 self._facts.pid = event.pid
             case Started():
                 self._state = self._state.started()()
-                self._facts.started_at = event.at
+                self._facts.started_at, self._facts.pid = event.at, event.pid
                 self._watch(event.boottime)
             case StartFailed():
                 self._state = self._state.exited()()
@@ -247,6 +248,8 @@ class TaskDeeds(LoopActor):
                 self._state = self._state.paused()()
             case Resumed():
                 self._state = self._state.resumed()()
+            case Checkpointed():
+                self._state = self._state.checkpointed()()
             case Deleted():
                 self._facts.deleted = True
 

@@ -13,6 +13,7 @@ from actors.shape import dump
 from actors.store.events import ForgetSource
 from actors.store.tasks import DropTask, PutTask, TaskRow
 from shimproc.messages import (
+    Checkpointed,
     Created,
     Deleted,
     ExecAdded,
@@ -48,7 +49,7 @@ def _news(phase: str, event: Message, shim_pid: int) -> dict[str, Any]:
         case Created():
             news = {"phase": _later(phase, CREATED), "pid": event.pid, "shim_pid": shim_pid}
         case Started():
-            news = {"phase": _later(phase, RUNNING), "started_at": event.at}
+            news = {"phase": _later(phase, RUNNING), "started_at": event.at, "pid": event.pid}
         case Paused() if phase == RUNNING:
             news = {"phase": PAUSED}
         case Resumed() if phase == PAUSED:
@@ -86,11 +87,14 @@ def _told_of_task(row: TaskRow, container: Container, event: Message) -> tuple[s
     match event:
         case Created():
             io, rootfs = dump(Stdio(**row.stdio)), [dump(mount) for mount in container.rootfs]
-            kind, body = "create", {"bundle": row.bundle, "rootfs": rootfs, "io": io, "checkpoint": "", "pid": event.pid}
+            made = {"bundle": row.bundle, "rootfs": rootfs, "io": io, "checkpoint": event.checkpoint or "", "pid": event.pid}
+            kind, body = "create", made
         case Started():
             kind, body = "start", {"pid": event.pid}
         case Paused() | Resumed():
             kind = event.tag
+        case Checkpointed():
+            kind, body = "checkpointed", {"path": event.path}
         case Exited():
             kind, body = "exit", _exit_body(row.id, event)
         case Deleted():

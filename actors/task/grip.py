@@ -61,7 +61,7 @@ class Grip:
         self._state = "alive"
         self._pid = 0
         self._lost_pid = 0
-        self.heard = ""
+        self.heard = self.checkpoint = ""
         self.settled: Pending[None] = Pending()
         self.settled.set(None)
         self._told: Pending[None] = flow.done(None)
@@ -167,7 +167,7 @@ class Grip:
         """What a shim has to tell that is not known yet."""
         answer = await self._vigil.over(shim, shim.call(Hello(self._progress.durable)))
         await self._progress.until(answer.n)
-        self.heard = str(answer.result["state"])
+        self.heard, self.checkpoint = str(answer.result["state"]), str(answer.result.get("checkpoint", ""))
         self._set("alive", shim.pid)
 
     async def _adopt(self, former_pid: int, *, dead: bool) -> None:

@@ -142,6 +142,7 @@ class Life:
             mounts=tuple(dump(mount) for mount in self._container.rootfs),
             log=self._tools.log_settings(row.namespace, row.id),
             capture=row.extra.get("capture"),
+            checkpoint=row.extra.get("checkpoint"),
         )
 
     def _prepare(self, *, mounted: bool) -> None:

@@ -2,8 +2,10 @@
 
     creating ─created─▶ created ─start─▶ starting ─started─▶ running ─exited─▶ stopped ─delete─▶ deleting
                            ▲────unstarted────┘                  running ─pause─▶ pausing ─paused─▶ paused ─resumed─▶ running
+    running ─checkpoint─▶ checkpointing ─checkpointed─▶ running      paused ─checkpoint─▶ checkpointing_paused ─▶ paused
 
-Requests come from clients; ``created started unstarted paused resumed exited`` are the shim's events, once they are durable.
+Requests come from clients; ``created started unstarted paused resumed checkpointed exited`` are the shim's events, once they are
+durable. What a checkpoint has stopped for a while is running, or paused, to clients.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ class TaskState(State):
     def resume(self) -> type[TaskState]:
         self.refuse("resume")
 
+    def checkpoint(self) -> type[TaskState]:
+        self.refuse("checkpoint")
+
     def update(self) -> type[TaskState]:
         self.refuse("update the limits of")
 
@@ -74,6 +79,12 @@ class TaskState(State):
 
     def resumed(self) -> type[TaskState]:
         self.refuse("finish resuming")
+
+    def checkpointed(self) -> type[TaskState]:
+        self.refuse("finish checkpointing")
+
+    def uncheckpointed(self) -> type[TaskState]:
+        self.refuse("fail to checkpoint")
 
     def exited(self) -> type[TaskState]:
         self.refuse("end")
@@ -156,6 +167,15 @@ class Running(Alive):
     def pause(self) -> type[TaskState]:
         return Pausing
 
+    def checkpoint(self) -> type[TaskState]:
+        return Checkpointing
+
+    def checkpointed(self) -> type[TaskState]:
+        return Running
+
+    def uncheckpointed(self) -> type[TaskState]:
+        return Running
+
     def paused(self) -> type[TaskState]:
         return Paused
 
@@ -189,6 +209,43 @@ class Paused(Alive):
         return Running
 
 
+    def checkpoint(self) -> type[TaskState]:
+        return CheckpointingPaused
+
+    def checkpointed(self) -> type[TaskState]:
+        return Paused
+
+    def uncheckpointed(self) -> type[TaskState]:
+        return Paused
+
+
+class Checkpointing(Alive):
+    """Stopped for now, by CRIU: what would change it meanwhile waits, but for what ends it."""
+
+    name = "checkpointing"
+    status = "running"
+
+    def update(self) -> type[TaskState]:
+        self.refuse("update the limits of")
+
+    def checkpointed(self) -> type[TaskState]:
+        return Running
+
+    def uncheckpointed(self) -> type[TaskState]:
+        return Running
+
+
+class CheckpointingPaused(Checkpointing):
+    name = "checkpointing_paused"
+    status = "paused"
+
+    def checkpointed(self) -> type[TaskState]:
+        return Paused
+
+    def uncheckpointed(self) -> type[TaskState]:
+        return Paused
+
+
 class Stopped(TaskState):
     name = status = "stopped"
 
@@ -216,6 +273,9 @@ class Stopped(TaskState):
     def unpaused(self) -> type[TaskState]:
         return Stopped
 
+    def uncheckpointed(self) -> type[TaskState]:
+        return Stopped
+
 
 class Deleting(TaskState):
     name = status = "deleting"
@@ -241,10 +301,18 @@ class Deleting(TaskState):
     def resumed(self) -> type[TaskState]:
         return Deleting
 
+    def checkpointed(self) -> type[TaskState]:
+        return Deleting
 
-TASK_STATES = (Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting)
+    def uncheckpointed(self) -> type[TaskState]:
+        return Deleting
+
+
+TASK_STATES = (
+    Creating, Created, Starting, Running, Pausing, Paused, Checkpointing, CheckpointingPaused, Stopped, Deleting,
+)  # fmt: skip
 REQUESTS = (
     "start", "kill", "close_io", "attach", "resize",
-    "pids", "metrics", "exec", "pause", "resume", "update", "delete", "force_delete", "created", "started",
-    "unstarted", "paused", "unpaused", "resumed", "exited",
+    "pids", "metrics", "exec", "pause", "resume", "checkpoint", "update", "delete", "force_delete", "created", "started",
+    "unstarted", "paused", "unpaused", "resumed", "checkpointed", "uncheckpointed", "exited",
 )  # fmt: skip

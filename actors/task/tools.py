@@ -38,6 +38,10 @@ class Tools:
         """Where the managed log of a container's init is kept."""
         return log_path(self.root, namespace, container_id)
 
+    def criu_path(self, namespace: str, container_id: str) -> str:
+        """Where CRIU's logs are kept, unless the request says where: as long as the container is."""
+        return str(self.log_path(namespace, container_id).parent / "criu")
+
     def log_settings(self, namespace: str, container_id: str, exec_id: str | None = None) -> dict[str, Any]:
         """What a shim needs to know of the managed log of init, or of an exec."""
         path = log_path(self.root, namespace, container_id, exec_id)

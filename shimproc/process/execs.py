@@ -48,6 +48,10 @@ class Execs:
             raise NotFound(f"the task has no exec {exec_id}")
         return found
 
+    def alive(self) -> list[str]:
+        """The ids of those that run, or are being started."""
+        return [one.id for one in self._execs.values() if one.is_alive]
+
     async def delete(self, exec_id: str) -> dict[str, int]:
         """Forget one that does not run."""
         record = await self.get(exec_id).delete()

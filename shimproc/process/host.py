@@ -15,6 +15,8 @@ FLUSH_SECONDS = 10.0
 """How long a deletion waits for a slow reader of the output."""
 START_FAILED = "start-failed"
 LOST = "shim-lost"
+CHECKPOINTED = "checkpoint"
+"""The reason of an exit that a checkpoint with ``exit`` has made."""
 LOST_STATUS = 255
 """What an exit says whose status nobody can know; the seed's code for it."""
 EXEC_STATUS = {"not_found_executable": 127, "not_executable": 126}

@@ -10,12 +10,12 @@ from shimproc.cgroup_stats import usage
 from shimproc.errors import FailedPrecondition, NotFound
 from shimproc.io.attach import Attachment
 from shimproc.messages import Exec, Kill, Paused, Resumed, Update
-from shimproc.process.life import InitLife
+from shimproc.process.checkpoints import InitCheckpoints
+from shimproc.process.states import CheckpointingPaused, Pausing
 from shimproc.process.states import Paused as PausedState
-from shimproc.process.states import Pausing
 
 
-class Init(InitLife):
+class Init(InitCheckpoints):
     """The task's first process, and through it all others."""
 
     def kill(self, request: Kill) -> dict[str, int]:
@@ -30,7 +30,7 @@ class Init(InitLife):
             self._backend.signal_all(request.signal)
         else:
             self._host.reaper.send(self.pid, request.signal)
-        if request.signal == signal.SIGKILL and isinstance(self._state, Pausing | PausedState):
+        if request.signal == signal.SIGKILL and isinstance(self._state, Pausing | PausedState | CheckpointingPaused):
             self._backend.thaw()
         return {}
 

@@ -10,24 +10,20 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
 
-from shimproc import mounts
+from shimproc import images, mounts
 from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
 from shimproc.io.logger import start_loggers
-from shimproc.io.stdio import adopt_stdio, open_stdio
+from shimproc.io.stdio import open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings
-from shimproc.messages import Create, Created, Deleted, Exited, Message, Paused, Resumed, Started, StartFailed, exec_of
-from shimproc.process.estate import Estate, begun
+from shimproc.messages import Create, Created, Deleted, Exited, Started, StartFailed
+from shimproc.process.estate import begun
 from shimproc.process.execs import Execs
 from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, START_FAILED, Host
-from shimproc.process.states import Created as CreatedState
-from shimproc.process.states import Deleted as DeletedState
-from shimproc.process.states import InitState, New, Running, Stopped
-from shimproc.process.states import Paused as PausedState
+from shimproc.process.states import Creating, InitState, New, Prepared
 from shimproc.reaper import Exited as Reaped
 from shimproc.reaper import boottime
 from shimproc.runtimes.backend import Backend
@@ -39,7 +35,10 @@ _MAY_END = ("created", "running", "pausing", "paused", "deleting")
 
 
 class InitLife:
-    """From its mounts to its deletion; what is asked of it in between is ``shimproc.process.init``."""
+    """From its mounts to its deletion; what is asked of it in between is ``shimproc.process.init``.
+
+    A task that is to be restored from a checkpoint has no init before its start (``shimproc.process.checkpoints``).
+    """
 
     def __init__(self, host: Host, request: Create) -> None:
         self._host = host
@@ -84,98 +83,55 @@ class InitLife:
             self._settled.set(None)
 
     async def _create(self) -> dict[str, int]:
+        checkpoint = self._request.checkpoint
         try:
+            if checkpoint is not None:
+                images.check(checkpoint["path"], checkpoint["parent"], terminal=bool(self._request.stdio.get("terminal")))
             mounts.mount_all(self._request.mounts, self._rootfs)
             point("shim: rootfs mounted")
-            stdio, bundle, logs = self._request.stdio, self._request.bundle, LogSettings(**self._request.log)
-            loggers = await start_loggers(self._host, stdio, bundle)
-            self._io = open_stdio(self._host.loop, stdio, logs, self._capture, bundle, loggers)
+            self._io = await self._open()
             point("shim: stdio opened")
             self._backend = backend_of(self._request, self._host.reaper)
-            with self._host.reaper.expecting():
-                self.pid = await self._backend.create(self._io.child, self._io.console)
-                self._host.reaper.watch(self.pid, hold=True).then(self._on_reaped)
-            self._io.take_terminal()
-            point("shim: init made")
+            if checkpoint is None:
+                await self._make(self._backend, self._io)
+                point("shim: init made")
             self.entrust()
             point("shim: descriptors entrusted")
-            self._host.emit_now(Created(at=self._now(), pid=self.pid, begun=begun(self.pid)))
+            self._host.emit_now(self._made(None if checkpoint is None else checkpoint["path"]))
         except BaseException:
             await self._undo_create()
             raise
-        finally:
-            if self._io is not None:
-                self._io.close_child()
-        self._state = self._state.created()()
+        self._state = (self._state.created() if checkpoint is None else self._state.prepared())()
         point("shim: created journaled")
         self._end_if_reaped()
         return {"pid": self.pid}
 
+    async def _open(self) -> ProcessIO:
+        request, logs = self._request, LogSettings(**self._request.log)
+        loggers = await start_loggers(self._host, request.stdio, request.bundle)
+        return open_stdio(self._host.loop, request.stdio, logs, self._capture, request.bundle, loggers)
+
+    async def _make(self, backend: Backend, streams: ProcessIO) -> None:
+        try:
+            with self._host.reaper.expecting():
+                self._watch(await backend.create(streams.child, streams.console))
+            streams.take_terminal()
+        finally:
+            streams.close_child()
+
+    def _made(self, checkpoint: str | None) -> Created:
+        return Created(self._now(), self.pid, begun(self.pid) if self.pid else 0, checkpoint)
+
+    def _watch(self, pid: int) -> None:
+        """Init is this one, a child."""
+        self.pid = pid
+        self._host.reaper.watch(pid, hold=True).then(lambda outcome: self._on_reaped(pid, outcome))
+
     def entrust(self) -> None:
         """Have kept what the next shim would need."""
-        if self._io is not None and self._backend is not None and self.pid:
+        if self._io is not None and self._backend is not None and (self.pid or isinstance(self._state, Creating | Prepared)):
             self._io.entrust(self._host.keeper, self.pid, self._backend.keepsakes)
             self.execs.entrust()
-
-    async def adopt(self, events: Sequence[Message], estate: Estate) -> None:
-        """Take over from a shim that was killed: what it had begun is ended or undone, what it had made goes on."""
-        self._settled = Pending()
-        request = self._request
-        try:
-            self._backend = backend_of(request, self._host.reaper)
-            await self._backend.settle()
-            point("shim: commands settled")
-            if not any(isinstance(event, Created) for event in events):
-                await self._undo_create()
-                point("shim: create undone")
-                return
-            for event in events:
-                if not exec_of(event):
-                    self._recall(event)
-            point("shim: journal recalled")
-            if self.state == "deleted":
-                return
-            self.execs.recall(events)
-            logs = LogSettings(**request.log)
-            self._io = adopt_stdio(self._host.loop, request.stdio, logs, self._capture, estate.kept)
-            self._backend.adopt(self.pid, estate.kept)
-            self._io.tell(self._host.keeper)
-            point("shim: descriptors taken over")
-            await self.execs.adopt(self._backend, estate)
-            if self._ended.done:
-                self._io.finish()
-            else:
-                await self._go_on(estate)
-        finally:
-            self._settled.set(None)
-
-    async def _go_on(self, estate: Estate) -> None:
-        """Init has not ended, as far as is known."""
-        assert self._backend is not None
-        if isinstance(self._state, CreatedState) and await self._backend.is_started():
-            self._state = self._state.start()().started()()
-            self._host.emit(Started(at=self._now(), pid=self.pid, boottime=boottime()))
-        if not isinstance(self._state, PausedState):  # a pause that was cut off was none
-            self._backend.thaw()
-        estate.watch(self._host.reaper, self.pid, self._created_at, self._began).then(self._on_reaped)
-
-    def _recall(self, event: Message) -> None:
-        """What the journal says has happened."""
-        match event:
-            case Created():
-                self._state, self.pid = CreatedState(), event.pid
-                self._created_at, self._began = self._later(event.at), event.begun
-            case Started() | Resumed():
-                self._later(event.at)
-                self._state = Running()
-            case Paused():
-                self._later(event.at)
-                self._state = PausedState()
-            case Exited() | StartFailed():
-                self._state, self.status, self.exited_at = Stopped(), event.status, self._later(event.at)
-                self._ended.set(None)
-            case Deleted():
-                self._state = DeletedState()
 
     async def start(self) -> dict[str, int]:
         """Let init go. A program that cannot be started leaves a stopped task without an exit event."""
@@ -270,7 +226,7 @@ class InitLife:
         except (ShimyardError, OSError) as error:
             log.warning("undo of create: %s", error)
         finally:
-            self._state = New()
+            self._state, self._io = New(), None
             _unmount(self._request, self._rootfs)
 
     def _start_failed(self, status: int) -> None:
@@ -282,8 +238,8 @@ class InitLife:
         self.execs.end()
         self._host.emit(StartFailed(at=self.exited_at, pid=self.pid, status=status)).then(self._on_end_told)
 
-    def _on_reaped(self, outcome: Pending[Reaped]) -> None:
-        if self.status is not None or not self.pid:  # it could not be started, or was undone: this is no exit
+    def _on_reaped(self, pid: int, outcome: Pending[Reaped]) -> None:
+        if self.status is not None or pid != self.pid:  # it could not be started, or was undone: this is no exit
             return
         if outcome.error is not None:  # an adopted one, whose end no process could see
             log.warning("init %d: %s", self.pid, outcome.error)

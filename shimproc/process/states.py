@@ -2,9 +2,11 @@
 
     init: new ─create─▶ creating ─created─▶ created ─start─▶ starting ─started─▶ running ─exited─▶ stopped
           stopped ─delete─▶ deleting ─deleted─▶ deleted
+          new ─create─▶ creating ─prepared─▶ prepared ─start─▶ restoring ─started─▶ running      (from a checkpoint)
     exec: added ─start─▶ starting ─started─▶ running ─exited─▶ stopped ─delete─▶ deleted
 
-A running init may be pausing and paused. One that dies while it is created, being started or paused is stopped, too.
+A running init may be pausing and paused, and checkpointed in either. One that dies while it is created, being started,
+paused or checkpointed is stopped, too. What is prepared has no process before its start.
 In-between states are states: a deed takes time.
 """
 
@@ -21,6 +23,9 @@ class InitState(State):
 
     def created(self) -> type[InitState]:
         self.refuse("finish creating")
+
+    def prepared(self) -> type[InitState]:
+        self.refuse("finish preparing")
 
     def start(self) -> type[InitState]:
         self.refuse("start")
@@ -54,6 +59,12 @@ class InitState(State):
 
     def resumed(self) -> type[InitState]:
         self.refuse("finish resuming")
+
+    def checkpoint(self) -> type[InitState]:
+        self.refuse("checkpoint")
+
+    def checkpointed(self) -> type[InitState]:
+        self.refuse("finish checkpointing")
 
     def update(self) -> type[InitState]:
         self.refuse("update")
@@ -90,8 +101,34 @@ class Creating(InitState):
     def created(self) -> type[InitState]:
         return Created
 
+    def prepared(self) -> type[InitState]:
+        return Prepared
+
     def undeleted(self) -> type[InitState]:
         return New
+
+
+class Prepared(InitState):
+    name = "prepared"
+
+    def start(self) -> type[InitState]:
+        return Restoring
+
+    def kill(self) -> type[InitState]:
+        self.refuse("kill", "its process comes with the start, from the checkpoint; delete it")
+
+    def delete(self) -> type[InitState]:
+        return Deleting
+
+
+class Restoring(InitState):
+    name = "restoring"
+
+    def started(self) -> type[InitState]:
+        return Running
+
+    def unstarted(self) -> type[InitState]:
+        return Prepared
 
 
 class Made(InitState):
@@ -145,6 +182,9 @@ class Running(Made):
     def pause(self) -> type[InitState]:
         return Pausing
 
+    def checkpoint(self) -> type[InitState]:
+        return Checkpointing
+
     def exited(self) -> type[InitState]:
         return Stopped
 
@@ -177,11 +217,36 @@ class Paused(Made):
     def resumed(self) -> type[InitState]:
         return Running
 
+    def checkpoint(self) -> type[InitState]:
+        return CheckpointingPaused
+
     def exited(self) -> type[InitState]:
         return Stopped
 
     def force_delete(self) -> type[InitState]:
         return Deleting
+
+
+class Checkpointing(Made):
+    """CRIU has stopped it for now. Also where it returns to, done or failed."""
+
+    name = "checkpointing"
+
+    def checkpointed(self) -> type[InitState]:
+        return Running
+
+    def update(self) -> type[InitState]:
+        self.refuse("update")
+
+    def force_delete(self) -> type[InitState]:
+        return Deleting
+
+
+class CheckpointingPaused(Checkpointing):
+    name = "checkpointing_paused"
+
+    def checkpointed(self) -> type[InitState]:
+        return Paused
 
 
 class Stopped(InitState):
@@ -220,10 +285,14 @@ class Deleted(InitState):
         return Deleted
 
 
-INIT_STATES = (New, Creating, Created, Starting, Running, Pausing, Paused, Stopped, Deleting, Deleted)
+INIT_STATES = (
+    New, Creating, Created, Prepared, Restoring, Starting, Running, Pausing, Paused, Checkpointing, CheckpointingPaused,
+    Stopped, Deleting, Deleted,
+)  # fmt: skip
 REQUESTS = (
-    "create", "created", "start", "started", "unstarted", "kill", "add", "start_exec", "pause", "paused", "unpaused", "resume",
-    "resumed", "update", "exited", "delete", "force_delete", "deleted", "undeleted",
+    "create", "created", "prepared", "start", "started", "unstarted", "kill", "add", "start_exec", "pause", "paused",
+    "unpaused", "resume", "resumed", "checkpoint", "checkpointed", "update", "exited", "delete", "force_delete", "deleted",
+    "undeleted",
 )  # fmt: skip
 
 

@@ -6,10 +6,22 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shimproc.cgroups import Cgroup
 from shimproc.io.console import Console
+from shimproc.messages import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """A checkpoint to restore from. ``work_path``: where CRIU's log goes; ``options``: those that it was made with, by the
+    names that ``Checkpoint`` has for them."""
+
+    path: str
+    work_path: str
+    options: Mapping[str, Any]
 
 
 class ExecFiles:
@@ -116,6 +128,16 @@ class Backend(Protocol):
 
     def thaw(self) -> None:
         """Let them go on, if they are frozen. What was sent SIGKILL needs it, too: on v1 a frozen process does not die."""
+
+    async def checkpoint(self, request: Checkpoint) -> None:
+        """Write init and its descendants down; they go on, or are ended, as it says. ``Unimplemented``, and why, where that
+        cannot be; a failure leaves them as they were, but perhaps frozen (``thaw``)."""
+
+    async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """Make init as a checkpoint has it, running; returns its pid. Otherwise like ``create``."""
+
+    def restored(self) -> int | None:
+        """After a shim's death: the pid of what it had restored; None if it had not, or not to the end."""
 
     async def update(self, resources: Mapping[str, Any]) -> None:
         """Change the limits of OCI ``linux.resources`` that are named."""

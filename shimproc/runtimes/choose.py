@@ -28,5 +28,6 @@ def backend_of(request: Create, reaper: Reaper) -> Backend:
         systemd_cgroup=bool(options.get("systemd_cgroup")),
         no_pivot_root=bool(options.get("no_pivot_root")),
         no_new_keyring=bool(options.get("no_new_keyring")),
+        criu=options.get("criu_path") or None,
     )
     return OciBackend(OciRuntime(settings, reaper), reaper)

@@ -15,24 +15,26 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shimproc.cgroups import Cgroup
-from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown, scarce
+from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown
 from shimproc.freezer import freeze, thaw
 from shimproc.io.console import Console
+from shimproc.messages import Checkpoint
 from shimproc.reaper import Reaper, send_all
-from shimproc.runtimes.backend import Added, ExecFiles
+from shimproc.runtimes import criu
+from shimproc.runtimes.backend import Added, ExecFiles, Images
 from shimproc.runtimes.descendants import Family, naming
 from shimproc.runtimes.failures import Failure, explain
+from shimproc.runtimes.told import errors_in, read, size, try_to_write
 from shimproc.spawn import Command, run
 
 PID_FILE: Final = "init.pid"
 LOG: Final = "runtime.log"
 STDERR: Final = "runtime.stderr"
 RESOURCES: Final = "resources.json"
-_TAIL: Final = 1 << 16
-"""A message may quote an argument of the spec, and those are long."""
 _TOLD: Final = 4096
-_ROOM: Final = 4096
 _SETTLE_SECONDS: Final = 10.0
+_SETTLE_SECONDS_OF_CRIU: Final = 60.0
+"""All of a task's memory goes to the disk, or comes from it."""
 _SETTLE_TRIES: Final = 8
 _OWN: Final = frozenset(
     ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -51,6 +53,7 @@ class OciOptions:
     systemd_cgroup: bool = False
     no_pivot_root: bool = False
     no_new_keyring: bool = False
+    criu: str | None = None
 
 
 class OciRuntime:
@@ -64,17 +67,42 @@ class OciRuntime:
 
     async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Init's pid. ``fds`` are its 0, 1 and 2 unless it has a terminal, and the runtime's own while it works."""
+        more = ["--no-new-keyring"] if self._options.no_new_keyring else []
+        await self._run("create", [*self._making(console), *more, self._options.id], fds)
+        return self._made("created")
+
+    async def checkpoint(self, request: Checkpoint) -> None:
+        """To the folder. ``FailedPrecondition`` with CRIU's own reasons; the container goes on then, as far as it can."""
+        criu.make_work(request.work_path, criu.DUMP_LOG)
+        log = f"{request.work_path}/{criu.DUMP_LOG}"
+        await self._have_criu("checkpoint", [*criu.dump_args(request), self._options.id], log, None)
+
+    async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None) -> int:
+        """Init's pid, running. ``fds`` are in the places of those that it had."""
+        criu.make_work(images.work_path, criu.RESTORE_LOG)
+        _unlink(f"{self._options.bundle}/{PID_FILE}")
+        args = ["--detach", *self._making(console), *criu.restore_args(images), self._options.id]
+        await self._have_criu("restore", args, f"{images.work_path}/{criu.RESTORE_LOG}", fds)
+        return self._made("restored")
+
+    async def _have_criu(self, verb: str, args: list[str], log: str, fds: tuple[int, int, int] | None) -> None:
+        env = dict(_environment())
+        if self._options.criu is not None:
+            env["PATH"] = criu.search_path(self._options.criu, self._options.bundle, env.get("PATH", os.defpath))
+        try:
+            await self._run(verb, args, fds, env)
+        except ShimyardError as error:
+            raise criu.explained(error, verb, log) from None
+
+    def _making(self, console: Console | None) -> list[str]:
         options = self._options
-        pid_file = f"{options.bundle}/{PID_FILE}"
-        args = ["--bundle", options.bundle, "--pid-file", pid_file]
-        if options.no_pivot_root:
-            args.append("--no-pivot")
-        if options.no_new_keyring:
-            args.append("--no-new-keyring")
-        await self._run("create", [*args, *_for_terminal(console), options.id], fds)
-        pid = self._init()
+        args = ["--bundle", options.bundle, "--pid-file", f"{options.bundle}/{PID_FILE}"]
+        return [*args, *(["--no-pivot"] if options.no_pivot_root else []), *_for_terminal(console)]
+
+    def _made(self, how: str) -> int:
+        pid, options = self.made(), self._options
         if pid is None:
-            raise Unknown(f"{options.command} created {options.id} and left no pid in {pid_file}")
+            raise Unknown(f"{options.command} {how} {options.id} and left no pid in {options.bundle}/{PID_FILE}")
         return pid
 
     async def start(self) -> None:
@@ -99,9 +127,9 @@ class OciRuntime:
 
     async def status(self) -> str:
         """``created``, ``running``, ``paused`` or ``stopped`` (runtime-spec, "State"); ``NotFound`` if there is none."""
-        written = _size(self._stderr)
+        written = size(self._stderr)
         await self._run("state", [self._options.id])
-        told = _read(self._stderr, written)
+        told = read(self._stderr, written)
         try:
             return str(json.loads(told[told.index("{") : told.rindex("}") + 1])["status"])
         except (ValueError, KeyError) as error:
@@ -113,11 +141,12 @@ class OciRuntime:
         A held init may bear the name of the command that made it; it is known by its pid file, the last thing a create writes.
         """
         for _ in range(_SETTLE_TRIES):
-            left = sorted(set(naming(self._options.id)) - {self._init()})
+            left = sorted(set(naming(self._options.id)) - {self.made()})
             if not left:
                 return
-            await reaper.ended(left[0], _SETTLE_SECONDS)
-            if left[0] != self._init():
+            by_criu = left[0] in (*naming("checkpoint"), *naming("restore"))
+            await reaper.ended(left[0], _SETTLE_SECONDS_OF_CRIU if by_criu else _SETTLE_SECONDS)
+            if left[0] != self.made():
                 send_all([left[0]], signal.SIGKILL)
                 await reaper.ended(left[0], _SETTLE_SECONDS)
 
@@ -125,6 +154,7 @@ class OciRuntime:
         """Remove the container, killing it if it runs; one that does not exist is removed already."""
         with contextlib.suppress(NotFound):
             await self._run("delete", ["--force", self._options.id])
+        _unlink(f"{self._options.bundle}/{PID_FILE}")
 
     def remove_cgroup(self) -> None:
         """What a create that failed may have left: crun makes the cgroup, then sets limits, and deletes what it knows.
@@ -134,16 +164,16 @@ class OciRuntime:
         if self._options.systemd_cgroup:
             return
         with contextlib.suppress(OSError, ValueError, InvalidArgument):  # no bundle, no such spec, or no cgroup of a task
-            with open(f"{self._options.bundle}/config.json", "rb") as config:  # noqa: PTH123 - see _size
+            with open(f"{self._options.bundle}/config.json", "rb") as config:  # noqa: PTH123 - pathlib costs the shim memory
                 path = (json.load(config).get("linux") or {}).get("cgroupsPath")
             cgroup = Cgroup.at(path or f"/{self._options.id}")
             if not cgroup.occupied():
                 cgroup.remove()
 
-    def _init(self) -> int | None:
-        """What the pid file says; None if it is not there, or not whole."""
+    def made(self) -> int | None:
+        """Init's pid, by the pid file, which is written last; None if that is not there, or not whole."""
         try:
-            return int(_read(f"{self._options.bundle}/{PID_FILE}", 0))
+            return int(read(f"{self._options.bundle}/{PID_FILE}", 0))
         except (OSError, ValueError):
             return None
 
@@ -154,16 +184,18 @@ class OciRuntime:
             argv.append("--systemd-cgroup")
         return (*argv, verb, *args)
 
-    async def _run(self, verb: str, args: list[str], fds: tuple[int, int, int] | None = None) -> None:
+    async def _run(
+        self, verb: str, args: list[str], fds: tuple[int, int, int] | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         argv = self._command(verb, args)
-        logged, written = _size(self._log), _size(self._stderr)
+        logged, written = size(self._log), size(self._stderr)
         with self._stdio(fds) as (stdin, stdout, stderr):
-            status = await run(self._reaper, Command(argv, stdin, stdout, stderr, _environment()))
+            status = await run(self._reaper, Command(argv, stdin, stdout, stderr, env or _environment()))
         if status != 0:
-            errors = tuple(_errors_in(_read(self._log, logged)))
-            told = _read(self._stderr, written) if fds is None or errors else await self._ask_what_ails(written)
+            errors = tuple(errors_in(read(self._log, logged)))
+            told = read(self._stderr, written) if fds is None or errors else await self._ask_what_ails(written)
             if not errors and not told.strip():
-                _try_to_write(self._log)
+                try_to_write(self._log)
             raise explain(Failure(verb, " ".join(argv), status, errors, told[-_TOLD:]))
 
     async def _ask_what_ails(self, written: int) -> str:
@@ -172,7 +204,7 @@ class OciRuntime:
             command = Command((self._options.command, "--version"), stdin, stdout, stderr, _environment())
             if await run(self._reaper, command) == 0:
                 return ""
-        return _read(self._stderr, written)
+        return read(self._stderr, written)
 
     @contextlib.contextmanager
     def _stdio(self, fds: tuple[int, int, int] | None) -> Iterator[tuple[int, int, int]]:
@@ -201,10 +233,24 @@ class OciBackend:
 
     async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Init's pid; its cgroup is remembered, to find the rest of the container by."""
-        pid = await self._runtime.create(fds, console)
+        return self._know(await self._runtime.create(fds, console))
+
+    def _know(self, pid: int) -> int:
         self._cgroup = Cgroup.of(pid)
         self._family = Family(pid, self._reaper)
         return pid
+
+    async def checkpoint(self, request: Checkpoint) -> None:
+        """The runtime's checkpoint."""
+        await self._runtime.checkpoint(request)
+
+    async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None = None) -> int:
+        """The runtime's restore; its cgroup is a new one."""
+        return self._know(await self._runtime.restore(images, fds, console))
+
+    def restored(self) -> int | None:
+        """The runtime writes its pid file last."""
+        return self._runtime.made()
 
     async def settle(self) -> None:
         """The runtime's commands, which live on without their shim."""
@@ -320,54 +366,15 @@ def _for_terminal(console: Console | None) -> list[str]:
     return [] if console is None else ["--console-socket", console.path]
 
 
-def _try_to_write(path: str) -> None:
-    """A runtime that failed and logged no reason may have had no room to. ``ResourceExhausted`` if so."""
-    try:
-        fd = os.open(f"{path}.room", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, bytes(_ROOM))
-        finally:
-            os.close(fd)
-            os.unlink(f"{path}.room")  # noqa: PTH108 - pathlib costs the shim memory
-    except OSError as error:
-        raise scarce(error, f"{path} cannot be written") from error
-
-
 def _environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OWN}
 
 
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - pathlib costs the shim memory
-    except FileNotFoundError:
-        return 0
-
-
-def _read(path: str, offset: int) -> str:
-    """What was written since, at most the last ``_TAIL`` bytes."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return ""
-    try:
-        os.lseek(fd, max(offset, os.fstat(fd).st_size - _TAIL), os.SEEK_SET)
-        return os.read(fd, _TAIL).decode(errors="replace")
-    finally:
-        os.close(fd)
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - pathlib costs the shim memory
 
 
 def _write(path: str, text: str) -> None:
     with open(path, "w") as file:  # noqa: PTH123 - pathlib costs the shim memory
         file.write(text)
-
-
-def _errors_in(log: str) -> Iterator[str]:
-    """The messages of its error lines: ``{"level": "error", "msg": ..., "time": ...}``; warnings are no reason."""
-    for line in log.splitlines():
-        try:
-            entry: Any = json.loads(line)
-        except ValueError:  # cut off by the tail's begin, or no JSON
-            continue
-        if isinstance(entry, Mapping) and entry.get("level") in ("error", "fatal", "panic"):
-            yield str(entry.get("msg", ""))

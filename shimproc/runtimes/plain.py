@@ -17,12 +17,17 @@ from shimproc.cgroups import Cgroup
 from shimproc.errors import Unavailable, Unimplemented, scarce
 from shimproc.freezer import freeze, thaw
 from shimproc.io.console import Console
+from shimproc.messages import Checkpoint
 from shimproc.reaper import Reaper, send_all
-from shimproc.runtimes.backend import Added, ExecFiles
+from shimproc.runtimes.backend import Added, ExecFiles, Images
 from shimproc.runtimes.descendants import Family
 from shimproc.runtimes.held import HeldProcess
 
 _KNOWN: Final = ("memory", "cpu", "pids")
+NO_CHECKPOINT: Final = (
+    "the runtime process makes plain processes, and CRIU writes down and restores containers with namespaces of their own; "
+    "run the task on runc"
+)
 _END_SECONDS: Final = 5.0
 """How long a process that was killed may be in the kernel's hands before its removal is given up, for now."""
 
@@ -110,6 +115,23 @@ class PlainBackend:
         """Let them go on, if they are frozen."""
         if self._cgroup is not None:
             thaw(self._cgroup)
+
+    async def checkpoint(self, request: Checkpoint) -> None:  # noqa: ARG002 - no request can be served
+        """Never."""
+        raise Unimplemented(NO_CHECKPOINT)
+
+    async def restore(
+        self,
+        images: Images,  # noqa: ARG002 - as above
+        fds: tuple[int, int, int],  # noqa: ARG002
+        console: Console | None = None,  # noqa: ARG002
+    ) -> int:
+        """Never."""
+        raise Unimplemented(NO_CHECKPOINT)
+
+    def restored(self) -> int | None:
+        """Never."""
+        return None
 
     async def update(self, resources: Mapping[str, Any]) -> None:
         """In its cgroup; without one there is nothing to change."""

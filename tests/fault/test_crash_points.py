@@ -24,7 +24,7 @@ import pytest
 from actors.client import Client
 from actors.records import Restart, Runtime, Stdio
 from actors.specs import PATH, default_spec, host_rootfs
-from shimproc.crash import POINTS
+from shimproc.crash import CHECKPOINT_POINTS, POINTS
 from shimproc.errors import NotFound
 from tests.fault.test_random_kills import AGAIN, LOG_TAIL, NAMESPACE, check_lives
 from tests.support import cgroups, proc
@@ -221,4 +221,4 @@ def test_every_point_is_somewhere_once_and_every_one_that_is_somewhere_is_named(
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "point"
         if isinstance(node.args[0], ast.Constant)
     ]
-    assert sorted(map(str, calls)) == sorted(POINTS)
+    assert sorted(map(str, calls)) == sorted((*POINTS, *CHECKPOINT_POINTS))

@@ -16,7 +16,7 @@ from tests.support.sources import CHECKOUT
 
 README = CHECKOUT / "README.md"
 _REFUSALS = ("failed_precondition", "not_found")
-_OWN_DOING = ("created", "started", "unstarted", "paused", "unpaused", "resumed", "exited")
+_OWN_DOING = ("created", "started", "unstarted", "paused", "unpaused", "resumed", "checkpointed", "uncheckpointed", "exited")
 
 
 def configuration() -> str:

@@ -26,7 +26,7 @@ LOG = 'log() { echo "$1" >> "$LOG"; }\n'
 def broken(tmp_path: Path) -> Callable[..., Any]:
     """Do a play with a runtime that is the given shell script: ``$LOG`` is its log, ``$PID_FILE`` create's pid file."""
 
-    def stage(script: str, play: Play, **options: bool) -> Any:
+    def stage(script: str, play: Play, **options: Any) -> Any:
         bundle = tmp_path / "bundle"
         bundle.mkdir(exist_ok=True)
         command = tmp_path / "runtime"
