@@ -46,7 +46,7 @@ class InitTakeOver(InitLife):
                 return
             self.execs.recall(events)
             if isinstance(self._state, Prepared) and not await self._was_restored(self._backend, estate):
-                self._io = self._open()
+                self._io = await self._open()
                 self.entrust()
                 return
             logs = LogSettings(**request.log)
