@@ -178,10 +178,14 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ShimEvent:
-    """To a task: its shim's event number ``n`` (``shimproc.messages``); journaled there, not yet durable here."""
+    """To a task: its shim's event number ``n`` (``shimproc.messages``); journaled there, not yet durable here.
+
+    ``after``: the number of the one before it, as far as those are kept.
+    """
 
     n: int
     event: Message
+    after: int
 
 
 @dataclass(frozen=True, slots=True)

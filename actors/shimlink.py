@@ -87,7 +87,7 @@ class ShimLink:
             post(self._owner, ShimOutput(frame))
         else:
             self.last = int(frame["n"])
-            post(self._owner, ShimEvent(self.last, event_of(frame["event"])))
+            post(self._owner, ShimEvent(self.last, event_of(frame["event"]), int(frame.get("after", self.last - 1))))
 
     def _on_answer(self, frame: Mapping[str, Any]) -> None:
         answer = self._asked.pop(frame["a"], None)

@@ -1,9 +1,9 @@
 """What a shim has to tell, numbered 1, 2, 3 …, written before anyone is told.
 
-A record is one ``write`` to an append-only file: length (4 bytes), crc32 (4 bytes), then CBOR of ``[n, values]`` for
-an event, ``[0, n]`` for an ack, or ``[0, n, snapshot]`` for what stands in place of all events up to ``n``
-(``compact``). It survives the death of any process; no fsync, since no task survives the machine's. A torn tail is cut
-off on open. What is acked is not kept in memory.
+A record is one ``write`` to an append-only file: length (4 bytes), crc32 (4 bytes), then CBOR of ``[n, values]`` for an event,
+or ``[0, n]`` for an ack. Events that nobody needs any more are left out (``compact``), and their numbers with them. It
+survives the death of any process; no fsync, since no task survives the machine's. A torn tail is cut off on open. What
+is acked is not kept in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -26,11 +26,10 @@ Record = tuple[int, dict[str, Any]]
 
 
 class Contents(NamedTuple):
-    """What a journal's file says: the records that are kept, the last one acked, and what stands for those before."""
+    """What a journal's file says: the records that are kept, and the last one acked."""
 
     records: list[Record]
     acked: int
-    snapshot: dict[str, Any]
 
 
 class Journal:
@@ -45,13 +44,14 @@ class Journal:
         self._path = path
         self._fd = os.open(path, _MODE, 0o600)
         try:
-            (records, self._acked, self.snapshot), self._size = _parse(_read_all(self._fd))
+            (records, self._acked), self._size = _parse(_read_all(self._fd))
             os.ftruncate(self._fd, self._size)
         except BaseException:
             os.close(self._fd)
             raise
         self._last = max(self._acked, records[-1][0] if records else 0)
         self._unacked = [record for record in records if record[0] > self._acked]
+        self._bulk = BULKY
 
     @property
     def last(self) -> int:
@@ -66,7 +66,7 @@ class Journal:
     @property
     def bulky(self) -> bool:
         """Is it worth a ``compact``: large, and nobody waits for what is in it?"""
-        return self._size > BULKY and not self._unacked
+        return self._size > self._bulk and not self._unacked
 
     def append(self, values: Mapping[str, Any]) -> int:
         """Write a record; returns its number. ``OSError`` or ``Internal``: it was not written, and is not there."""
@@ -96,10 +96,15 @@ class Journal:
             return [record for record in self._unacked if record[0] > n]
         return [record for record in _parse(_read_all(self._fd))[0].records if record[0] > n]
 
-    def compact(self, snapshot: Mapping[str, Any]) -> None:
-        """Let ``snapshot`` stand for all that is acked; atomic, the numbers go on. ``OSError``: nothing changed."""
-        kept = [_framed([0, self._acked, snapshot]), *(_framed([n, values]) for n, values in self._unacked)]
-        data = b"".join(kept)
+    def compact(self, needed: Callable[[list[Record]], Collection[int]]) -> None:
+        """Keep of what is acked only what is ``needed``, by number, and the last; atomic, the numbers go on.
+
+        ``OSError`` or ``Internal``: nothing changed. It is worth it again when the file has doubled.
+        """
+        records = self.since(0)
+        numbers = {*needed(records), self._last}
+        kept = [_framed([n, values]) for n, values in records if n in numbers or n > self._acked]
+        data = b"".join([*kept, _framed([0, self._acked])])
         fresh = f"{self._path}.new"
         fd = os.open(fresh, _MODE | os.O_TRUNC, 0o600)
         try:
@@ -110,7 +115,8 @@ class Journal:
             os.close(fd)
             raise
         os.close(self._fd)
-        self._fd, self._size, self.snapshot = fd, len(data), dict(snapshot)
+        self._fd, self._size = fd, len(data)
+        self._bulk = max(BULKY, 2 * len(data))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -150,7 +156,6 @@ def _read_all(fd: int) -> bytes:
 def _parse(data: bytes) -> tuple[Contents, int]:
     """The contents of the valid prefix, and its length. Zeros, which a machine's crash may leave, are no record."""
     records: list[Record] = []
-    snapshot: dict[str, Any] = {}
     acked = start = 0
     while len(data) - start >= _HEAD.size:
         length, crc = _HEAD.unpack_from(data, start)
@@ -162,12 +167,10 @@ def _parse(data: bytes) -> tuple[Contents, int]:
                 records.append((n, values))
             case [0, int(n)]:
                 acked = max(acked, n)
-            case [0, int(n), dict(more)]:
-                acked, snapshot = max(acked, n), more
             case _:
                 break
         start += _HEAD.size + length
-    return Contents(records, acked, snapshot), start
+    return Contents(records, acked), start
 
 
 def _item(body: bytes) -> Any:

@@ -63,6 +63,7 @@ from shimproc.messages import (
 )
 from shimproc.process.audience import Audience
 from shimproc.process.estate import Estate
+from shimproc.process.history import needed
 from shimproc.process.host import Host
 from shimproc.process.init import Init
 from shimproc.reaper import Reaper
@@ -154,7 +155,7 @@ class Service:
             return
         if "ack" in frame:
             if isinstance(frame["ack"], int):
-                self._journal.ack(frame["ack"])
+                self._on_ack(frame["ack"])
             return
         if "grant" in frame:
             self._audience.give_credit(int(frame["grant"]), int(frame["n"]))
@@ -166,6 +167,14 @@ class Service:
             self._answer(number, error)
             return
         flow.start(answer).then(lambda outcome: self._answer(number, outcome.error or outcome.result()))
+
+    def _on_ack(self, n: int) -> None:
+        self._journal.ack(n)
+        if self._journal.bulky:
+            try:
+                self._journal.compact(needed)
+            except (OSError, Internal) as error:  # it only grows on
+                log.warning("the journal is not made smaller: %s", error)
 
     async def _serve(self, request: Message) -> Any:
         if isinstance(request, Create):
@@ -230,8 +239,10 @@ class Service:
 
     def _hello(self, request: Hello) -> dict[str, Any]:
         """Say again what the daemon has not acked, then who we are."""
+        before = request.acked
         for n, event in self._journal.since(request.acked):
-            self._tell({"n": n, "event": event})
+            self._tell({"n": n, "after": before, "event": event})
+            before = n
         told = {"pid": os.getpid(), "version": VERSION, "started_at": self._started_at, "adopted": self._adopted}
         if self._init is None:
             return {**told, "state": "new", "checkpoint": ""}

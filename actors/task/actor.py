@@ -108,7 +108,7 @@ class TaskActor(CheckpointDeeds):
 
     def on_shim_event(self, message: ShimEvent) -> None:
         """Journaled by the shim; here it counts once it is durable."""
-        self._progress.take(message.n, message.event)
+        self._progress.take(message.n, message.event, message.after)
 
     def on_shim_output(self, message: ShimOutput) -> None:
         """For an attached client."""

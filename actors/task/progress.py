@@ -47,10 +47,10 @@ class Progress:
         self._muted = False
         self.durable = 0
 
-    def take(self, n: int, event: Message) -> None:
+    def take(self, n: int, event: Message, after: int) -> None:
         """An event from the shim, in order: what is told again is known by its number, and what comes before the hello of
-        a new link has been answered is told again by it."""
-        if n != self._seen + 1:
+        a new link has been answered is told again by it. Between ``after`` and ``n`` there is nothing that matters any more."""
+        if not after <= self._seen < n:
             return
         self._seen = n
         self._queue.append((n, event))

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -247,3 +248,26 @@ def test_execs_outlive_their_shim(scene: Scene, ears: Subscriber, task: str, fif
     scene.exec(task, "new", "exit 2")
     assert scene.api.call("tasks.wait", id=task, exec_id="new")["exit_status"] == 2
     scene.remove(task, force=True)
+
+
+def test_a_task_of_many_execs_has_a_small_journal_and_is_taken_over_all_the_same(own_scene: Scene) -> None:
+    params = own_scene.sleeper()
+    task = own_scene.run(params)
+    kept = own_scene.exec(params["id"], "kept", "exec sleep 10000")["id"]
+    long = own_scene.process("/bin/" + "./" * 1800 + "true")
+    for _ in range(90):
+        own_scene.api.call("tasks.exec", id=params["id"], exec_id="again", process=long)
+        own_scene.api.call("tasks.start", id=params["id"], exec_id="again")
+        own_scene.api.call("tasks.wait", id=params["id"], exec_id="again")
+        own_scene.api.call("tasks.delete_process", id=params["id"], exec_id="again")
+    journal = Path(task["bundle"]) / "journal"
+    assert journal.stat().st_size < 200 << 10
+    own_scene.daemon.kill9()
+    with proc.pidfds_of([task["shim_pid"]]) as pidfds:
+        os.kill(task["shim_pid"], signal.SIGKILL)
+        assert proc.all_ended(pidfds)
+    own_scene.daemon.restart()
+    own_scene.api.call("tasks.kill", id=params["id"], exec_id=kept, signal="SIGKILL")
+    assert own_scene.api.call("tasks.wait", id=params["id"], exec_id=kept)["exit_status"] == 137
+    assert [one["id"] for one in own_scene.get(params["id"])["execs"]] == [kept]
+    own_scene.remove(params["id"], force=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shimproc.errors import Internal
-from shimproc.journal import BULKY, Journal, read_journal
+from shimproc.journal import BULKY, Journal, Record, read_journal
 
 VALUES = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.binary(max_size=50), st.none()), max_size=4)
 Open = Callable[[], Journal]
@@ -110,7 +110,7 @@ def test_a_foreign_reader_reads_while_it_is_written_and_changes_nothing(reopened
     with path.open("ab") as file:
         file.write(b"\0\0\0\x09torn")
     before = path.read_bytes()
-    assert read_journal(str(path)) == ([(1, {"a": 1}), (2, {"b": 2})], 1, {})
+    assert read_journal(str(path)) == ([(1, {"a": 1}), (2, {"b": 2})], 1)
     assert path.read_bytes() == before
 
 
@@ -213,31 +213,52 @@ def test_a_large_journal_is_bulky_only_when_all_of_it_is_acked(reopened: Open) -
     assert reopened().bulky
 
 
-def test_compacting_leaves_the_snapshot_the_unacked_and_the_numbers(reopened: Open, path: Path) -> None:
+def only(*numbers: int) -> Callable[[list[Record]], Collection[int]]:
+    """Nothing else is needed."""
+    return lambda _: numbers
+
+
+def test_compacting_leaves_what_is_needed_and_the_unacked_and_the_numbers(reopened: Open, path: Path) -> None:
     journal = reopened()
-    journal.append({"stdout": bytes(BULKY)})
     journal.append({"a": 1})
-    journal.ack(1)
-    journal.compact({"state": "running"})
+    journal.append({"stdout": bytes(BULKY)})
+    journal.append({"b": 2})
+    journal.append({"c": 3})
+    journal.ack(3)
+    journal.compact(only(1))
     assert path.stat().st_size < 200
     assert [entry.name for entry in path.parent.iterdir()] == ["journal"]
     assert path.stat().st_mode & 0o777 == 0o600
     assert not journal.bulky
-    assert journal.append({"b": 2}) == 3
+    assert journal.append({"d": 4}) == 5
     journal = reopened()
-    assert journal.snapshot == {"state": "running"}
-    assert journal.acked == 1
-    assert journal.since(0) == [(2, {"a": 1}), (3, {"b": 2})]
-    assert read_journal(str(path)) == ([(2, {"a": 1}), (3, {"b": 2})], 1, {"state": "running"})
+    assert journal.acked == 3
+    assert journal.since(0) == [(1, {"a": 1}), (4, {"c": 3}), (5, {"d": 4})]
+    assert read_journal(str(path)) == ([(1, {"a": 1}), (4, {"c": 3}), (5, {"d": 4})], 3)
 
 
-def test_numbers_go_on_when_all_was_compacted(reopened: Open) -> None:
+def test_the_last_is_always_kept_so_that_the_numbers_go_on(reopened: Open) -> None:
     journal = reopened()
     journal.append({})
-    journal.append({})
+    journal.append({"last": 1})
     journal.ack(2)
-    journal.compact({})
+    journal.compact(only())
+    assert reopened().since(0) == [(2, {"last": 1})]
     assert reopened().append({}) == 3
+
+
+def test_a_journal_of_which_all_is_needed_is_not_compacted_again_before_it_has_doubled(reopened: Open) -> None:
+    journal = reopened()
+    journal.append({"stdout": bytes(BULKY)})
+    journal.ack(1)
+    journal.compact(only(1))
+    assert not journal.bulky
+    journal.append({"stdout": bytes(BULKY)})
+    journal.ack(2)
+    assert not journal.bulky
+    journal.append({"stdout": bytes(BULKY)})
+    journal.ack(3)
+    assert journal.bulky
 
 
 def test_a_compaction_that_fails_leaves_the_journal_as_it_was(reopened: Open, path: Path) -> None:
@@ -245,8 +266,7 @@ def test_a_compaction_that_fails_leaves_the_journal_as_it_was(reopened: Open, pa
     journal.append({"a": 1})
     (path.parent / "journal.new").mkdir()  # stands in the way
     with pytest.raises(IsADirectoryError):
-        journal.compact({"state": "lost"})
-    assert journal.snapshot == {}
+        journal.compact(only())
     assert journal.append({"b": 2}) == 2
     assert [n for n, _ in reopened().unacked()] == [1, 2]
 
@@ -255,7 +275,7 @@ def test_what_a_compaction_left_when_it_was_killed_is_harmless(reopened: Open, p
     (path.parent / "journal.new").write_bytes(b"half a journal")
     journal = reopened()
     journal.append({"a": 1})
-    journal.compact({"state": "running"})
+    journal.compact(only())
     assert reopened().unacked() == [(1, {"a": 1})]
     assert not (path.parent / "journal.new").exists()
 

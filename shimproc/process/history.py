@@ -1,0 +1,31 @@
+"""Which events of a task's past still matter: to a shim that takes over, and to a daemon that is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from shimproc.messages import Deleted, ExecAdded, Paused, Resumed, event_of, exec_of
+
+_FREEZING: Final = (Paused, Resumed)
+
+
+def needed(records: Sequence[tuple[int, dict[str, Any]]]) -> set[int]:
+    """The numbers of those about init and about execs that are not deleted; of pauses and resumes only the last."""
+    numbers: set[int] = set()
+    of_execs: dict[str, set[int]] = {}
+    last = 0
+    for n, values in records:
+        event = event_of(values)
+        exec_id = exec_of(event)
+        if exec_id and isinstance(event, Deleted):
+            of_execs.pop(exec_id, None)
+        elif exec_id:
+            if isinstance(event, ExecAdded):
+                of_execs[exec_id] = set()
+            of_execs.setdefault(exec_id, set()).add(n)
+        elif isinstance(event, _FREEZING):
+            last = n
+        else:
+            numbers.add(n)
+    return numbers.union({last} - {0}, *of_execs.values())
