@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from actors.disk import Disk
 from actors.dispatch import LoopActor
 from actors.exchange import Bounds
 from actors.messages import Call
@@ -24,8 +25,11 @@ API_VERSIONS = [1]
 class AboutActor(LoopActor):
     """Answers at once, but for the runtimes, which take a moment to probe after a start."""
 
-    def __init__(self, loop: LoopLike, runtimes: Pending[Runtimes], registry: Registry, bounds: Bounds) -> None:
+    def __init__(
+        self, loop: LoopLike, disk: Disk, runtimes: Pending[Runtimes], registry: Registry, bounds: Bounds
+    ) -> None:
         super().__init__(loop)
+        self._disk = disk
         self._runtimes = runtimes
         self._registry = registry
         self._bounds = bounds
@@ -47,7 +51,7 @@ class AboutActor(LoopActor):
             "version": VERSION,
             "api": API_VERSIONS,
             "pid": os.getpid(),
-            "runtimes": runtimes.told(),
+            "runtimes": await self._disk.do(runtimes.told),
             "default_runtime": runtimes.default,
         }
 

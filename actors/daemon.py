@@ -189,7 +189,7 @@ class Daemon:
     ) -> dict[str, pykka.ActorRef[Any]]:
         """Which actor serves which methods."""
         root, behind = self._config.root, self._config["events.subscriber_queue"]
-        about = self._started(AboutActor.start(self._loop, runtimes, self._registry, self._bounds))
+        about = self._started(AboutActor.start(self._loop, disk, runtimes, self._registry, self._bounds))
         logs = self._started(
             LogsActor.start(
                 self._loop,

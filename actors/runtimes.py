@@ -11,6 +11,7 @@ from typing import Any
 from actors.records import Runtime
 from shimproc.errors import FailedPrecondition, InvalidArgument
 from shimproc.runtimes.probe import Probe, probe
+from shimproc.runtimes.probe_criu import why_no_checkpoint
 
 KNOWN = ("crun", "runc", "process")
 """In order of preference: the default is the first that is usable."""
@@ -23,6 +24,7 @@ class Runtimes:
         self._state = state
         self._preferred = preferred
         self._probes = {found.name: found for found in probes}
+        self._no_checkpoint: dict[str, str | None] = {}
 
     @classmethod
     def probe(cls, state: Path, preferred: str) -> Runtimes:
@@ -31,8 +33,17 @@ class Runtimes:
         return cls(state, preferred, tuple(probe(name) for name in names))
 
     def told(self) -> list[dict[str, Any]]:
-        """For ``version``: ``{name, path, version, usable, why}`` each."""
-        return [asdict(found) for found in self._probes.values()]
+        """For ``version``: ``{name, path, version, usable, why, checkpoint, checkpoint_why}`` each.
+
+        The first time CRIU is looked for and tried, which takes 50 ms: not on the loop.
+        """
+        if not self._no_checkpoint:
+            self._no_checkpoint = {found.name: why_no_checkpoint(found) for found in self._probes.values()}
+        told = []
+        for found in self._probes.values():
+            why = self._no_checkpoint[found.name]
+            told.append({**asdict(found), "checkpoint": why is None, "checkpoint_why": why})
+        return told
 
     @property
     def default(self) -> str:

@@ -17,6 +17,7 @@ from actors.cli.parser import Parser, Verb
 from actors.config import load
 from shimproc.errors import ShimyardError
 from shimproc.runtimes.probe import probe
+from shimproc.runtimes.probe_criu import why_no_checkpoint
 
 _RUNTIMES: Final = ("crun", "runc", "process")
 _OLDEST_KERNEL: Final = (5, 4)
@@ -49,7 +50,7 @@ def _doctor(arguments: Namespace) -> int:
         for one in findings:
             if one.remedy:
                 print(f"\n{one.subject}: {one.remedy}")
-    return int(not any(one.ok for one in runtimes))
+    return int(not any(one.ok for one in runtimes if one.subject.startswith("runtime ")))
 
 
 def _runtimes() -> Iterator[Finding]:
@@ -59,6 +60,9 @@ def _runtimes() -> Iterator[Finding]:
         told = " ".join(filter(None, [found.path or "built in", found.version])) if found.usable else "not usable"
         missing = found.path is None and not found.usable
         yield Finding(f"runtime {name}", found.usable or (None if missing else False), told, found.why or "")
+        if found.usable and name != "process":
+            why = why_no_checkpoint(found)
+            yield Finding(f"checkpoints by {name}", why is None or None, "possible" if why is None else "not possible", why or "")
 
 
 def _host() -> Iterator[Finding]:

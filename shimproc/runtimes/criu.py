@@ -38,7 +38,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "file_locks": "--file-locks",
 }
 """Both to dump and to restore: what was put up with then has to be now."""
-_QUOTED: Final = 3
+_QUOTED: Final = 2
+_FOLLOWS: Final = ("rlimit: ", "failed with -1", "exited, status=", "FAILED.", "cgroupd: ")
+"""In lines that are no cause."""
 _KEPT: Final = 20
 _ERROR: Final = "Error ("
 _RESOURCES: Final = ("no space left", "disk quota exceeded", "cannot allocate memory")
@@ -96,11 +98,17 @@ def explained(error: ShimyardError, verb: str, log: str) -> ShimyardError:
     if not told:
         return _before_criu(error, verb)
     details = {**error.details, "criu_log": log, "criu_error": told[-1], "criu_errors": told[-_KEPT:]}
-    quoted = "; ".join(line.partition("): ")[2] or line for line in told[-_QUOTED:])
-    message = f"CRIU cannot {verb} it: {quoted}. Its log: {log}"
+    message = f"CRIU cannot {verb} it: {_quoted(told)}; its log: {log}"
     scarce_now = any(word in line.lower() for line in told for word in _RESOURCES)
     cls = type(error) if scarce_now and type(error) is not Unknown else FailedPrecondition
     return cls(message, details)
+
+
+def _quoted(told: list[str]) -> str:
+    """The first lines that may be the cause, and the last of all: what follows a cause only says that something failed."""
+    causes = [line for line in told if not any(words in line for words in _FOLLOWS)][:_QUOTED]
+    lines = [*causes, *(told[-1:] if told[-1] not in causes else [])]
+    return "; ".join((line.partition("): ")[2] or line).rstrip(".") for line in lines)
 
 
 def errors_in(log: str) -> list[str]:

@@ -1,22 +1,46 @@
-"""Which runtimes the tests run on: skipped with the probe's reason, or failed where ``SHIMYARD_REQUIRE`` asks."""
+"""Which runtimes the tests run on: skipped with the probe's reason, or failed where ``SHIMYARD_REQUIRE`` asks.
+
+``SHIMYARD_REQUIRE`` is a list with commas of runtimes, and ``criu`` for checkpoints by runc.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
 
 from shimproc.runtimes.probe import probe
+from shimproc.runtimes.probe_criu import why_no_checkpoint
 
 NAMES = ("crun", "runc", "process")
 REQUIRE = "SHIMYARD_REQUIRE"
+CRIU = "criu"
 
 
 def need(name: str) -> str:
     """``name``, if this host can use that runtime."""
     found = probe(name)
     if not found.usable:
-        if name in os.environ.get(REQUIRE, "").split(","):
-            pytest.fail(f"{REQUIRE} demands {name}, which this host cannot use: {found.why}")
-        pytest.skip(f"{name}: {found.why}")
+        _go_without(name, str(found.why))
     return name
+
+
+def need_criu() -> str:
+    """runc, if this host can use it, and it can checkpoint."""
+    name = need("runc")
+    why = _why_no_checkpoint()
+    if why is not None:
+        _go_without(CRIU, why)
+    return name
+
+
+@functools.cache
+def _why_no_checkpoint() -> str | None:
+    return why_no_checkpoint(probe("runc"))
+
+
+def _go_without(name: str, why: str) -> None:
+    if name in os.environ.get(REQUIRE, "").split(","):
+        pytest.fail(f"{REQUIRE} demands {name}, which this host cannot use: {why}")
+    pytest.skip(f"{name}: {why}")
