@@ -36,6 +36,7 @@ class Output:
         self._fd: int | None = fd
         self._sinks = list(sinks)
         self._held_up = True
+        self._on_hold = False
         os.set_blocking(fd, False)
         with contextlib.suppress(OSError):
             linux.set_pipe_size(fd, _PIPE)
@@ -85,6 +86,19 @@ class Output:
         if not self._sinks:  # only clients that are attached see it, and there are none
             done()
 
+    def hold(self) -> None:
+        """What is written stays in the pipe for now."""
+        self._on_hold = True
+        if not self._held_up:
+            self._hold_up()
+
+    def go_on(self, *, discard: bool) -> None:
+        """It is passed on again; with ``discard`` what came meanwhile is thrown away."""
+        while discard and self._fd is not None and self._read(_BLOCK):
+            pass
+        self._on_hold = False
+        self._resume()
+
     def abandon(self) -> None:
         """Let go of everything now."""
         self._close()
@@ -125,7 +139,7 @@ class Output:
             self._loop.unwatch(self._fd)
 
     def _resume(self) -> None:
-        if self._held_up and self._fd is not None:
+        if self._held_up and not self._on_hold and self._fd is not None:
             self._held_up = False
             self._loop.watch(self._fd, READ, self._on_readable)
 

@@ -139,6 +139,16 @@ class ProcessIO:
         if not self._outputs:
             self._on_delivered()
 
+    def hold(self) -> None:
+        """While a runtime has the process's descriptors as its own: it may write an error there, which is none of the output."""
+        for output in self._outputs.values():
+            output.hold()
+
+    def go_on(self, *, discard: bool) -> None:
+        """The output is read again; ``discard``: what came meanwhile was not the process's."""
+        for output in self._outputs.values():
+            output.go_on(discard=discard)
+
     async def delivered(self, seconds: float) -> None:
         """Wait for a slow reader of the output, but not longer than that."""
         timer = self._loop.call_later(seconds, lambda: self.flushed.set(None))

@@ -28,7 +28,7 @@ from shimproc.io.uri import parse_uri
 from shimproc.messages import Checkpoint, Checkpointed, Message, Started
 from shimproc.process.estate import Estate, begun
 from shimproc.process.host import CHECKPOINTED
-from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared
+from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared, Restoring
 from shimproc.process.takeover import InitTakeOver
 from shimproc.reaper import boottime
 from shimproc.runtimes import criu
@@ -37,6 +37,8 @@ from shimproc.runtimes.backend import Images
 log = logging.getLogger(__name__)
 _INTENT: Final = "checkpoint.cbor"
 _VERSION: Final = 1
+_HUNG_SECONDS: Final = 10.0
+"""How long a checkpoint may be at work after its task was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class InitCheckpoints(InitTakeOver):
 
     _dump: tuple[str, Pending[dict[str, Any]]] | None = None
     _checkpointed_at = 0
+    _restoring: Pending[dict[str, int]] | None = None
 
     @property
     def checkpointing(self) -> str:
@@ -171,13 +174,20 @@ class InitCheckpoints(InitTakeOver):
     # -- restoring from one
 
     async def start(self) -> dict[str, int]:
-        """Let init go; what is prepared is restored. A restore that fails may be tried again."""
+        """Let init go; what is prepared is restored. A restore that fails may be tried again; one that is at work, for a
+        daemon that was killed meanwhile, is waited for."""
+        if isinstance(self._state, Restoring) and self._restoring is not None:
+            return await self._restoring
         if not isinstance(self._state, Prepared) or self._request.checkpoint is None:
             return await super().start()
         self._state = self._state.start()()
+        self._restoring = flow.start(self._start_restored(self._request.checkpoint))
+        return await self._restoring
+
+    async def _start_restored(self, checkpoint: Mapping[str, Any]) -> dict[str, int]:
         self._settled = Pending()
         try:
-            await self._restore(self._request.checkpoint)
+            await self._restore(checkpoint)
             told = self._host.emit(Started(self._now(), self.pid, boottime=boottime(), begun=begun(self.pid)))
             point("shim: restored journaled")
             self._end_if_reaped()
@@ -191,6 +201,7 @@ class InitCheckpoints(InitTakeOver):
         assert backend is not None
         assert streams is not None
         path = checkpoint["path"]
+        streams.hold()
         try:
             images.check(path, checkpoint["parent"], terminal=bool(self._request.stdio.get("terminal")))
             found = Images(path, checkpoint["work_path"], images.read(path).get("options") or {})
@@ -200,8 +211,10 @@ class InitCheckpoints(InitTakeOver):
             streams.take_terminal()
         except BaseException:
             await self._unmake()
+            streams.go_on(discard=True)
             self._state = self._state.unstarted()()
             raise
+        streams.go_on(discard=False)
         streams.close_child()
         self.entrust()
         self._state = self._state.started()()
@@ -219,9 +232,10 @@ class InitCheckpoints(InitTakeOver):
     # -- its end, and a shim's
 
     async def _remove(self) -> None:
-        if self._dump is not None and not self._dump[1].done:
+        if self._dump is not None and not self._dump[1].done and self._backend is not None:
             if not self._ended.done:
                 self._slay()
+            await self._backend.settle(_HUNG_SECONDS)  # of a dead task CRIU can write nothing down
             over: Pending[None] = Pending()
             self._dump[1].then(lambda _: over.set(None))
             await over

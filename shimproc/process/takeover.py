@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shimproc import mounts
 from shimproc.crash import point
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import CONSOLE
@@ -46,6 +47,7 @@ class InitTakeOver(InitLife):
                 return
             self.execs.recall(events)
             if isinstance(self._state, Prepared) and not await self._was_restored(self._backend, estate):
+                mounts.mount_all(request.mounts, self._rootfs)  # they went with the killed shim's mount namespace
                 self._io = await self._open()
                 self.entrust()
                 return

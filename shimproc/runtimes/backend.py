@@ -103,8 +103,9 @@ class Backend(Protocol):
     def add(self, files: ExecFiles) -> Added:
         """One more process; what it shall be is written down already."""
 
-    async def settle(self) -> None:
-        """Taking over from a killed shim: let what it had begun come to its end."""
+    async def settle(self, seconds: float | None = None) -> None:
+        """Let what was begun come to its end: by a killed shim, or by this one. ``seconds``: then a command of the runtime is
+        killed; None for as long as its kind may take."""
 
     def adopt(self, pid: int, kept: dict[str, int]) -> None:
         """Go on with init ``pid``, which a killed shim made. ``kept``: its ``keepsakes``; those taken are removed."""

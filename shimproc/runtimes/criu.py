@@ -1,7 +1,8 @@
 """Checkpoint and restore by an OCI runtime, which has CRIU do it (criu(8), runc-checkpoint(8), runc-restore(8)).
 
-CRIU's reasons are in its log alone; the runtime tells little more than the log's name. So an error here quotes the log's last
-error lines, and names it. The log is kept where ``work_path`` says, until the next one of its kind.
+CRIU's reasons are in its log alone; the runtime tells little more than the log's name. So an error here quotes the log's first
+error lines and its last, but for those that only say that something has failed, and names it. The log is kept where
+``work_path`` says, until the next one of its kind.
 
 ``criu_path`` works for each runtime that looks for ``criu`` on PATH: runc does (its ``--criu`` has no effect from 1.2 on), and
 libcriu in crun.
@@ -97,18 +98,13 @@ def explained(error: ShimyardError, verb: str, log: str) -> ShimyardError:
     told = errors_in(read(log, 0))
     if not told:
         return _before_criu(error, verb)
-    details = {**error.details, "criu_log": log, "criu_error": told[-1], "criu_errors": told[-_KEPT:]}
-    message = f"CRIU cannot {verb} it: {_quoted(told)}; its log: {log}"
+    causes = [line for line in told if not any(words in line for words in _FOLLOWS)] or told[-1:]
+    details = {**error.details, "criu_log": log, "criu_error": causes[0], "criu_errors": told[-_KEPT:]}
+    quoted = dict.fromkeys((line.partition("): ")[2] or line).rstrip(".") for line in (*causes[:_QUOTED], causes[-1]))
+    message = f"CRIU cannot {verb} it: {'; '.join(quoted)}; its log: {log}"
     scarce_now = any(word in line.lower() for line in told for word in _RESOURCES)
     cls = type(error) if scarce_now and type(error) is not Unknown else FailedPrecondition
     return cls(message, details)
-
-
-def _quoted(told: list[str]) -> str:
-    """The first lines that may be the cause, and the last of all: what follows a cause only says that something failed."""
-    causes = [line for line in told if not any(words in line for words in _FOLLOWS)][:_QUOTED]
-    lines = [*causes, *(told[-1:] if told[-1] not in causes else [])]
-    return "; ".join((line.partition("): ")[2] or line).rstrip(".") for line in lines)
 
 
 def errors_in(log: str) -> list[str]:

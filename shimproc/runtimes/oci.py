@@ -135,8 +135,8 @@ class OciRuntime:
         except (ValueError, KeyError) as error:
             raise Unknown(f"{self._options.command} told no state of {self._options.id}: {told[:200]!r}") from error
 
-    async def settle(self, reaper: Reaper) -> None:
-        """Wait for commands about this container that a killed shim has left; one that takes too long is killed.
+    async def settle(self, reaper: Reaper, seconds: float | None = None) -> None:
+        """Wait for commands about this container that a killed shim has left; one that takes longer is killed.
 
         A held init may bear the name of the command that made it; it is known by its pid file, the last thing a create writes.
         """
@@ -145,7 +145,7 @@ class OciRuntime:
             if not left:
                 return
             by_criu = left[0] in (*naming("checkpoint"), *naming("restore"))
-            await reaper.ended(left[0], _SETTLE_SECONDS_OF_CRIU if by_criu else _SETTLE_SECONDS)
+            await reaper.ended(left[0], seconds or (_SETTLE_SECONDS_OF_CRIU if by_criu else _SETTLE_SECONDS))
             if left[0] != self.made():
                 send_all([left[0]], signal.SIGKILL)
                 await reaper.ended(left[0], _SETTLE_SECONDS)
@@ -252,9 +252,9 @@ class OciBackend:
         """The runtime writes its pid file last."""
         return self._runtime.made()
 
-    async def settle(self) -> None:
+    async def settle(self, seconds: float | None = None) -> None:
         """The runtime's commands, which live on without their shim."""
-        await self._runtime.settle(self._reaper)
+        await self._runtime.settle(self._reaper, seconds)
 
     def adopt(self, pid: int, kept: dict[str, int]) -> None:  # noqa: ARG002 - a runtime keeps its own
         """Find its cgroup again."""

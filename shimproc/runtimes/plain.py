@@ -74,7 +74,7 @@ class PlainBackend:
         assert self._family is not None
         return PlainExec(held, files, self._family, self._cgroup)
 
-    async def settle(self) -> None:
+    async def settle(self, seconds: float | None = None) -> None:
         """A child that nobody let go has heard the end of its shim, and ended."""
 
     def adopt(self, pid: int, kept: dict[str, int]) -> None:
