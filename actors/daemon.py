@@ -191,13 +191,7 @@ class Daemon:
         root, behind = self._config.root, self._config["events.subscriber_queue"]
         about = self._started(AboutActor.start(self._loop, disk, runtimes, self._registry, self._bounds))
         logs = self._started(
-            LogsActor.start(
-                self._loop,
-                disk,
-                (catalog, self._registry),
-                partial(log_path, root),
-                exchange,
-            )
+            LogsActor.start(self._loop, disk, (catalog, self._registry), partial(log_path, root))
         )
         watcher = self._started(Watcher.start(self._loop, exchange, self._store, self._bounds, behind))
         return {

@@ -1,7 +1,7 @@
 """``tasks.logs``: reads a container's managed log, from its end or from a time on, and follows it while its task runs.
 
 Files are read in the disk's thread, a block at a time, only while the client has credit. Following waits on inotify(7),
-never on a clock; it ends when the task's exit has been heard and everything is read.
+never on a clock; it ends when the process has, by the task's own word, and everything is read.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pykka
-
 from actors.catalog import Catalog
 from actors.disk import Disk
 from actors.dispatch import LoopActor, post
 from actors.logfiles import LogCursor
-from actors.messages import Call, Delivered, Stream, Subscribe, Unsubscribe
+from actors.messages import Call, Stream
+from actors.params import ProcessRef
 from actors.records import Process
 from actors.registry import Registry
+from actors.supervision.asking import Answer
 from shimproc import linux
 from shimproc.errors import InvalidArgument, NotFound
-from shimproc.flow import spawn
+from shimproc.flow import Pending, spawn
 from shimproc.loop import READ, LoopLike
 
 Key = tuple[str, str, str]
@@ -45,6 +45,7 @@ class Reader:
     grown: bool = True
     over: bool = False
     inotify: int | None = None
+    ended: Answer = field(default_factory=Answer)
 
 
 class LogsActor(LoopActor):
@@ -61,13 +62,11 @@ class LogsActor(LoopActor):
         disk: Disk,
         known: tuple[Catalog, Registry],
         path: Callable[[str, str, str | None], Path],
-        exchange: pykka.ActorRef[Any],
     ) -> None:
         super().__init__(loop)
         self._disk = disk
         self._catalog, self._registry = known
         self._path = path
-        self._exchange = exchange
         self._readers: list[Reader] = []
 
     def on_call(self, call: Call) -> None:
@@ -83,20 +82,10 @@ class LogsActor(LoopActor):
         reader = Reader(key, cursor, bool(params.follow) and self._runs(key))
         if reader.follow:
             self._follow(reader)
+            self._follow_until_exit(reader, params.exec_id)
         self._readers.append(reader)
         reader.stream = call.reply.stream(params.credit, lambda: self._go(reader), lambda: self._end(reader))
         self._go(reader)
-
-    def on_delivered(self, message: Delivered) -> None:
-        """A task that ended writes no more: its followers read to the end, and stop."""
-        for event in message.events:
-            envelope = event.envelope
-            if envelope.type not in ("TaskExit", "TaskDelete"):
-                continue
-            ended = (envelope.namespace, envelope.event["container_id"], envelope.event["id"])
-            for reader in [known for known in self._readers if known.key == ended]:
-                reader.follow, reader.grown = False, True
-                self._go(reader)
 
     def _runs(self, key: Key) -> bool:
         namespace, task_id, process_id = key
@@ -113,13 +102,27 @@ class LogsActor(LoopActor):
 
     def _follow(self, reader: Reader) -> None:
         """Watch before reading, so that nothing written in between is missed."""
-        if not any(known.follow for known in self._readers):
-            post(self._exchange, Subscribe(self.actor_ref))
         folder = reader.cursor.path.parent
         if folder.is_dir():
             reader.inotify = linux.inotify_init()
             linux.inotify_add_watch(reader.inotify, str(folder), linux.IN_MODIFY | linux.IN_CREATE | linux.IN_MOVED_TO)
             self.loop.watch(reader.inotify, READ, lambda _: self._on_growth(reader))
+
+    def _follow_until_exit(self, reader: Reader, exec_id: str | None) -> None:
+        """A process that has ended writes no more. Its task is asked: it knows before anybody else, so no exit is missed that
+        was on its way when the reader came."""
+        namespace, task_id, _ = reader.key
+        entry = self._registry.find(namespace, task_id)
+        if entry is None or entry.ref is None:
+            reader.follow = False
+            return
+        post(entry.ref, Call("tasks.wait", namespace, ProcessRef(task_id, exec_id), reader.ended))
+
+        def finish(_: Pending[Any]) -> None:
+            reader.follow, reader.grown = False, True
+            self._go(reader)
+
+        reader.ended.came.then(finish)
 
     def _on_growth(self, reader: Reader) -> None:
         assert reader.inotify is not None
@@ -161,11 +164,9 @@ class LogsActor(LoopActor):
     def _end(self, reader: Reader) -> None:
         if reader.over:
             return
-        reader.over = True
+        reader.over, reader.ended.open = True, False
         self._readers.remove(reader)
         if reader.inotify is not None:
             self.loop.unwatch(reader.inotify)
             os.close(reader.inotify)
         self._disk.do(reader.cursor.close)
-        if not any(known.follow for known in self._readers):
-            post(self._exchange, Unsubscribe(self.actor_ref))

@@ -146,3 +146,14 @@ def test_a_number_below_zero_is_refused_by_its_name(plain_scene: Scene, name: st
     task_id = ended(plain_scene, "echo x")
     error = plain_scene.api.refused("invalid_argument", "tasks.logs", id=task_id, **{name: -1})
     assert name in error.message
+
+
+def test_following_ends_however_close_to_the_exit_it_begins(plain_scene: Scene) -> None:
+    task = plain_scene.run(plain_scene.sleeper())["id"]
+    process = plain_scene.process("/bin/echo", "told")
+    for number in range(60):
+        name = f"e{number}"
+        plain_scene.api.call("tasks.exec", id=task, exec_id=name, process=process, stdio={"stdout": "log:"})
+        plain_scene.api.call("tasks.start", id=task, exec_id=name)
+        assert plain_scene.exec_log(task, name) == b"told\n"
+    plain_scene.remove(task, force=True)
