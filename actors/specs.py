@@ -6,6 +6,7 @@ host's seccomp profile. For the runtime ``process`` there is nothing to isolate:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,6 +21,16 @@ _CAPABILITIES: Final = (
     *("CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"),
 )
 """The default of containers-common (containers.conf(5), default_capabilities)."""
+_ALL_CAPABILITIES: Final = (
+    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID"),
+    *("CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN"),
+    *("CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT"),
+    *("CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE"),
+    *("CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL"),
+    *("CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND"),
+    *("CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"),
+)
+"""By their numbers, from 0 on (linux/capability.h)."""
 _MASKED: Final = (
     *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi"),
     *("/proc/timer_list", "/proc/timer_stats", "/sys/dev/block", "/sys/devices/virtual/powercap", "/sys/firmware"),
@@ -69,6 +80,20 @@ def default_spec(args: Sequence[str], *, host: bool = False) -> dict[str, Any]:
 def host_rootfs() -> tuple[Mount, ...]:
     """The host's own files under a private layer in memory, which is gone with the task: a container without any image."""
     return (Mount("overlay", "overlay", ("lowerdir=/", "x-shimyard.upper=tmpfs")),)
+
+
+def every_capability(pid: int) -> dict[str, list[str]]:
+    """All capabilities that a process may give to others (its bounding set, capabilities(7)), as an OCI process has them.
+
+    Parameters
+    ----------
+    pid : the process; where it cannot be looked at, all that there are.
+    """
+    bounding = -1
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as file:  # noqa: PTH123 - starts faster
+        bounding = next((int(line.split()[1], 16) for line in file if line.startswith("CapBnd:")), -1)
+    known = [name for number, name in enumerate(_ALL_CAPABILITIES) if bounding >> number & 1]
+    return {kind: list(known) for kind in ("bounding", "effective", "permitted")}
 
 
 def _mounts() -> list[dict[str, Any]]:

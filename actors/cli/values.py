@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from actors.users import resolve_user
+from shimproc.errors import InvalidArgument
+
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -180,33 +183,11 @@ def label(text: str) -> tuple[str, str]:
 
 
 def user(text: str, root: Path) -> Mapping[str, Any]:
-    """``UID[:GID]``, or names of ``root``'s ``/etc/passwd`` and ``/etc/group`` -> an OCI user.
-
-    Without a group it is the user's own there, with all that it belongs to; 0 for a uid that is not listed (as docker does).
-    """
-    name, _, group = text.partition(":")
-    people = [line.split(":") for line in _lines(root / "etc/passwd")]
-    person = next((fields for fields in people if len(fields) > 3 and name in (fields[0], fields[2])), None)
-    if person is None and not name.isdecimal():
-        raise ArgumentTypeError(f"{text!r}: no user {name!r} in {root / 'etc/passwd'}; name one, or write UID[:GID]")
-    groups = [fields for fields in (line.split(":") for line in _lines(root / "etc/group")) if len(fields) > 3]
-    found: dict[str, Any] = {"uid": int(person[2] if person else name), "gid": int(person[3]) if person else 0}
-    if group:
-        named = next((fields[2] for fields in groups if group == fields[0]), group)
-        if not named.isdecimal():
-            raise ArgumentTypeError(f"{text!r}: no group {group!r} in {root / 'etc/group'}; name one, or write its number")
-        found["gid"] = int(named)
-    elif person:
-        more = [int(fields[2]) for fields in groups if person[0] in fields[3].split(",")]
-        found |= {"additionalGids": more} if more else {}
-    return found
-
-
-def _lines(path: Path) -> list[str]:
+    """``USER[:GROUP]`` by the files of ``root`` (``resolve_user``) -> an OCI user."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # an image without users
-        return []
+        return resolve_user(text, root)
+    except InvalidArgument as error:
+        raise ArgumentTypeError(error.message) from None
 
 
 def _number(text: str, expected: str) -> float:

@@ -2,11 +2,14 @@
 
     with Client() as client:
         print(client.run(["echo", "hello"], check=True).stdout)
+        print(client.exec("web", ["ls", "/srv"], timeout=5).stdout)
         for event in client.events(): ...
 """
 
 from typing import TYPE_CHECKING, Any
 
+from actors.client.attach import Attached
+from actors.client.attaching import AttachmentLost
 from actors.client.cursors import EventsLost
 from actors.client.line import Curve
 from actors.client.runs import CompletedTask, TaskFailed, TaskTimeout
@@ -15,7 +18,17 @@ from actors.client.sync import Client
 if TYPE_CHECKING:
     from actors.client.aio import AsyncClient
 
-__all__ = ["AsyncClient", "Client", "CompletedTask", "Curve", "EventsLost", "TaskFailed", "TaskTimeout"]
+__all__ = [
+    "AsyncClient",
+    "Attached",
+    "AttachmentLost",
+    "Client",
+    "CompletedTask",
+    "Curve",
+    "EventsLost",
+    "TaskFailed",
+    "TaskTimeout",
+]
 
 
 def __getattr__(name: str) -> Any:

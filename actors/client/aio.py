@@ -10,14 +10,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from actors import locations
 from actors.client import calls
+from actors.client.aio_attach import AsyncAttached
 from actors.client.aio_connection import AsyncConnection
+from actors.client.attaching import Attaching
 from actors.client.calls import Wanted
 from actors.client.cursors import Cursor, EventCursor, LogCursor
+from actors.client.execs import Chosen, ExecOptions, Execution, process_of
 from actors.client.line import PATIENCE, Curve
 from actors.client.rooms import Room
 from actors.client.runs import CompletedTask, Input, Options, RunOptions, completed, params_of, runtime_of
-from actors.records import Envelope, LogChunk
-from shimproc.errors import ShimyardError
+from actors.records import Envelope, Exit, LogChunk
+from shimproc.errors import AlreadyExists, FailedPrecondition, NotFound, ShimyardError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,6 +92,17 @@ class TaskRoom(Room["AsyncClient"]):
     ) -> AsyncIterator[LogChunk]:
         """What it has written to its managed log; with ``follow`` until it ends. ``since``: ns since the epoch."""
         return self.client.stream(LogCursor(calls.log_params(id, exec_id, follow, tail, since)))
+
+    def attach(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        *,
+        exec_id: str | None = None,
+        stdin: bool = False,
+        reattach: bool = False,
+    ) -> AsyncAttached:
+        """Its streams, once it is awaited or used in an ``async with``; see ``Client``'s."""
+        return self.client.attach(Attaching(id, exec_id, stdin=stdin, reattach=reattach))
 
 
 class EventRoom(Room["AsyncClient"]):
@@ -170,6 +184,59 @@ class AsyncClient:
                     await asyncio.shield(asyncio.wait_for(removed, _GIVE_UP_SECONDS))
                 raise
         return completed(args, chosen, answer)
+
+    async def exec(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        args: Sequence[str],
+        **options: Unpack[ExecOptions],
+    ) -> CompletedTask:
+        """Run a command inside a running task and wait for its end; see ``Client.exec``. A cancelled one is removed."""
+        chosen = Chosen(**options)
+        with Input(chosen.input) as stdin:
+            process = process_of((await self.containers.get(id)).spec, args, chosen, await self.tasks.get(id))
+            run = Execution(id, process, chosen, stdin)
+            try:
+                ended = await self._execute(run, chosen.timeout)
+                await self.perform(run.remove())
+            except AlreadyExists:  # another's
+                raise
+            except BaseException:
+                with contextlib.suppress(ShimyardError, TimeoutError):
+                    await asyncio.shield(asyncio.wait_for(self._discard(run), _GIVE_UP_SECONDS))
+                raise
+        return run.completed(ended)
+
+    async def _execute(self, run: Execution, timeout: float | None) -> Exit:  # noqa: ASYNC109 - what was written is kept
+        await self.perform(run.add())
+        await self.perform(run.start())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._read(run)
+        except TimeoutError:
+            run.is_late = True
+            with contextlib.suppress(NotFound):
+                await self.perform(run.kill())
+            await self._read(run)
+        return await self.perform(run.wait())
+
+    async def _read(self, run: Execution) -> None:
+        async with contextlib.aclosing(self.stream(run.cursor)) as pieces:
+            async for piece in pieces:
+                run.take(piece)
+
+    async def _discard(self, run: Execution) -> None:
+        try:
+            await self.perform(run.remove())
+        except FailedPrecondition:  # it runs
+            with contextlib.suppress(NotFound):
+                await self.perform(run.kill())
+            await self.perform(run.wait())
+            await self.perform(run.remove())
+
+    def attach(self, attaching: Attaching) -> AsyncAttached:
+        """See ``client.tasks.attach``."""
+        return AsyncAttached(attaching, self._namespace, self._connected, self.perform)
 
     async def perform(self, wanted: Wanted[T]) -> T:
         """Ask, and read the answer."""

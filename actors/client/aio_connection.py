@@ -47,10 +47,10 @@ class AsyncConnection:
         request = self._session.request(method, namespace, params, timeout)
         deadline = None if timeout is None else time.monotonic() + timeout + GRACE
         try:
-            await self._send(request)
-            await self._until(request, lambda: request.done, deadline)
+            await self.send(request)
+            await self.until(request, lambda: request.done, deadline)
         finally:
-            self._forget(request)
+            self.forget(request)
         return request.outcome()
 
     async def stream(self, namespace: str | None, cursor: Cursor[T]) -> AsyncGenerator[T, None]:
@@ -60,32 +60,41 @@ class AsyncConnection:
             request = self._session.request(cursor.method, namespace, {**cursor.params(), "credit": CREDIT}, None)
             reading = Reading(request, cursor)
             try:
-                await self._send(request)
+                await self.send(request)
                 while not (request.done or request.broken) or request.chunks:
-                    await self._until(request, lambda: reading.moved, None)  # noqa: B023 - awaited at once
+                    await self.until(request, lambda: reading.moved, None)  # noqa: B023 - awaited at once
                     for item in reading.take():
                         yield item
                     if not request.done and (due := reading.credit_due()) is not None:
-                        await self._tell("stream.credit", due)
+                        await self.tell("stream.credit", due)
                 goes_on = request.broken or cursor.goes_on(request.error)
             finally:
-                self._forget(request)
+                self.forget(request)
                 if (params := reading.open_stream) is not None:
-                    await self._tell("stream.cancel", params)
+                    await self.tell("stream.cancel", params)
 
-    async def _send(self, request: Exchanged) -> None:
+    def request(
+        self, method: str, namespace: str | None, params: Mapping[str, Any], timeout: float | None
+    ) -> Exchanged:
+        """A new one, to be sent."""
+        return self._session.request(method, namespace, params, timeout)
+
+    async def send(self, request: Exchanged) -> None:
         """Now, or once the line is up."""
         self._moved[request.id] = asyncio.Event()
         if self._line.up:
+            request.sent = True
             await self._socket.send_multipart((b"", request.body))
         else:
             self._line.hope()
 
-    async def _tell(self, method: str, params: Mapping[str, Any]) -> None:
+    async def tell(self, method: str, params: Mapping[str, Any]) -> None:
+        """A request whose answer nobody waits for, if the line is up."""
         if self._line.up:
             await self._socket.send_multipart((b"", self._session.notice(method, params)))
 
-    async def _until(self, request: Exchanged, reached: Callable[[], bool], deadline: float | None) -> None:
+    async def until(self, request: Exchanged, reached: Callable[[], bool], deadline: float | None) -> None:
+        """Wait for what this request brings. ``DeadlineExceeded``, or ``Unavailable`` for a daemon that stays away."""
         moved = self._moved[request.id]
         while not reached():
             moved.clear()
@@ -95,9 +104,12 @@ class AsyncConnection:
             except TimeoutError:
                 self._line.left(deadline)  # raises what it is; if the line has come up meanwhile, wait on
 
-    def _forget(self, request: Exchanged) -> None:
+    def forget(self, request: Exchanged) -> None:
+        """Nobody waits for it any more."""
         self._session.forget(request)
-        self._moved.pop(request.id, None)
+        moved = self._moved.pop(request.id, None)
+        if moved is not None:
+            moved.set()
 
     async def _receive(self) -> None:
         while True:

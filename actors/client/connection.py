@@ -45,25 +45,25 @@ class Connection:
             self._session.forget(request)
         return request.outcome()
 
-    def stream(self, namespace: str | None, cursor: Cursor[T]) -> Iterator[T]:
-        """What a streaming method sends, over any number of lost connections."""
+    def stream(self, namespace: str | None, cursor: Cursor[T], deadline: float | None = None) -> Iterator[T]:
+        """What a streaming method sends, over any number of lost connections; until ``deadline``, of time.monotonic."""
         goes_on = True
         while goes_on:
             request = self._session.request(cursor.method, namespace, {**cursor.params(), "credit": CREDIT}, None)
             reading = Reading(request, cursor)
             self._send(request)
             try:
-                yield from self._read(reading)
+                yield from self._read(reading, deadline)
                 goes_on = request.broken or cursor.goes_on(request.error)
             finally:
                 self._session.forget(request)
                 if (params := reading.open_stream) is not None:
                     self._tell("stream.cancel", params)
 
-    def _read(self, reading: Reading[T]) -> Iterator[T]:
+    def _read(self, reading: Reading[T], deadline: float | None) -> Iterator[T]:
         request = reading.request
         while not (request.done or request.broken) or request.chunks:
-            self._until(lambda: reading.moved, None)
+            self._until(lambda: reading.moved, deadline)
             yield from reading.take()
             if not request.done and (params := reading.credit_due()) is not None:
                 self._tell("stream.credit", params)

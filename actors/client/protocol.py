@@ -19,15 +19,23 @@ from actors.shape import dump
 from shimproc.errors import ShimyardError, from_map
 
 VERSION: Final = 1
+_OF_A_STREAM: Final = "tasks.attach.write"
+"""It names a stream of its own connection; the next connection may have another of that number."""
 
 
 @dataclass(slots=True)
 class Exchanged:
-    """A request and what has come back of it. ``chunks`` and ``stream`` are a streaming method's; ``broken``: it was cut."""
+    """A request and what has come back of it. ``chunks`` and ``stream`` are a streaming method's; ``broken``: it was cut.
+
+    ``bound``: it means something on its own connection alone, so it is not sent again on another. ``sent``: the daemon may
+    have got it.
+    """
 
     id: int
     body: bytes
     streams: bool
+    bound: bool = False
+    sent: bool = False
     done: bool = False
     result: Any = None
     error: ShimyardError | None = None
@@ -60,7 +68,7 @@ class Session:
             message["timeout"] = timeout
         if row.changes:
             message["key"] = os.urandom(16).hex()
-        made = Exchanged(self._last, cbor2.dumps(message), row.streams)
+        made = Exchanged(self._last, cbor2.dumps(message), row.streams, row.streams or method == _OF_A_STREAM)
         self._pending[self._last] = made
         return made
 
@@ -95,11 +103,11 @@ class Session:
 
     def unanswered(self) -> Iterable[Exchanged]:
         """What is to be sent again on a new connection; streams are not: their reader begins anew where it was."""
-        return [request for request in self._pending.values() if not request.streams]
+        return [request for request in self._pending.values() if not request.bound]
 
     def cut_streams(self) -> list[Exchanged]:
-        """Streams that a lost connection has cut: they are ``broken`` now, and forgotten."""
-        cut = [request for request in self._pending.values() if request.streams]
+        """Streams that a lost connection has cut, and what was written to them: they are ``broken`` now, and forgotten."""
+        cut = [request for request in self._pending.values() if request.bound]
         for request in cut:
             request.broken = True
             self.forget(request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
@@ -16,18 +17,23 @@ import zmq
 
 from actors import locations
 from actors.client import calls
+from actors.client.attach import Attached
+from actors.client.attaching import Attaching
 from actors.client.calls import Wanted
 from actors.client.connection import Connection
 from actors.client.cursors import Cursor, EventCursor, LogCursor
+from actors.client.execs import Chosen, ExecOptions, Execution, process_of
 from actors.client.line import PATIENCE, Curve
 from actors.client.rooms import Room
 from actors.client.runs import CompletedTask, Input, Options, RunOptions, completed, params_of, runtime_of
-from actors.records import Envelope, LogChunk
-from shimproc.errors import ShimyardError
+from actors.client.shared import SharedConnection
+from actors.records import Envelope, Exit, LogChunk
+from shimproc.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, ShimyardError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
+C = TypeVar("C", Connection, SharedConnection)
 _GIVE_UP_SECONDS = 5.0
 
 
@@ -96,6 +102,23 @@ class TaskRoom(Room["Client"]):
         """What it has written to its managed log; with ``follow`` until it ends. ``since``: ns since the epoch."""
         return self.client.stream(LogCursor(calls.log_params(id, exec_id, follow, tail, since)))
 
+    def attach(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        *,
+        exec_id: str | None = None,
+        stdin: bool = False,
+        reattach: bool = False,
+    ) -> Attached:
+        """Its streams, from now on, of a process that may be about to start; use it in a ``with``, or ``close`` it.
+
+        Parameters
+        ----------
+        stdin : it may be written to.
+        reattach : after a lost connection it goes on, without what was written meanwhile; else ``AttachmentLost``.
+        """
+        return self.client.attach(Attaching(id, exec_id, stdin=stdin, reattach=reattach))
+
 
 class EventRoom(Room["Client"]):
     """``client.events``; called, it is the stream itself."""
@@ -146,7 +169,7 @@ class Client:
         self._curve = curve
         self._threads = threading.local()
         self._context: zmq.Context[Any] | None = None
-        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[Connection | SharedConnection] = weakref.WeakSet()
         self._making = threading.Lock()
         self.namespaces = NamespaceRoom(self)
         self.containers = ContainerRoom(self)
@@ -206,6 +229,54 @@ class Client:
                 raise
         return completed(args, chosen, answer)
 
+    def exec(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        args: Sequence[str],
+        **options: Unpack[ExecOptions],
+    ) -> CompletedTask:
+        """Run a command inside a running task and wait for its end, as ``subprocess.run`` does for a process.
+
+        Parameters
+        ----------
+        id : the task's.
+        args : the command's words.
+        options : ``input`` for its stdin; ``check`` to raise ``TaskFailed``; ``timeout`` in seconds, after which it is
+            killed and ``TaskTimeout`` raised; ``env`` on top of the container's; ``cwd`` and ``user`` (``USER[:GROUP]``, a
+            uid, or an OCI user) in place of the container's; ``privileged``: with every capability; ``name``, its exec id;
+            ``capture``, the bytes kept of each stream.
+
+        The exec is removed whatever happens, also when this thread is interrupted.
+        """
+        chosen = Chosen(**options)
+        with Input(chosen.input) as stdin:
+            process = process_of(self.containers.get(id).spec, args, chosen, self.tasks.get(id))
+            run = Execution(id, process, chosen, stdin)
+            try:
+                ended = self._execute(run, chosen.timeout)
+                self.perform(run.remove())
+            except AlreadyExists:  # another's
+                raise
+            except BaseException:
+                with contextlib.suppress(ShimyardError), Client.like(self, _GIVE_UP_SECONDS) as other:
+                    _discard(other, run)
+                raise
+        return run.completed(ended)
+
+    def _execute(self, run: Execution, timeout: float | None) -> Exit:
+        self.perform(run.add())
+        self.perform(run.start())
+        try:
+            for piece in self.stream(run.cursor, None if timeout is None else time.monotonic() + timeout):
+                run.take(piece)
+        except DeadlineExceeded:
+            run.is_late = True
+            with contextlib.suppress(NotFound):
+                self.perform(run.kill())
+            for piece in self.stream(run.cursor):
+                run.take(piece)
+        return self.perform(run.wait())
+
     @classmethod
     def like(cls, client: Client, timeout: float | None) -> Client:
         """Another one to the same daemon and namespace."""
@@ -225,17 +296,35 @@ class Client:
         """Ask, and read the answer."""
         return wanted.read(self._connection().ask(wanted.method, self._namespace, wanted.params, self._timeout))
 
-    def stream(self, cursor: Cursor[S]) -> Iterator[S]:
-        """What a streaming method sends, from the cursor's place on."""
-        return self._connection().stream(self._namespace, cursor)
+    def stream(self, cursor: Cursor[S], deadline: float | None = None) -> Iterator[S]:
+        """What a streaming method sends, from the cursor's place on. ``deadline``: of ``time.monotonic``."""
+        return self._connection().stream(self._namespace, cursor, deadline)
+
+    def attach(self, attaching: Attaching) -> Attached:
+        """See ``client.tasks.attach``. It has a connection of its own."""
+        return Attached(attaching, self._namespace, lambda: self._connected(SharedConnection), self.perform)
 
     def _connection(self) -> Connection:
         found: Connection | None = getattr(self._threads, "connection", None)
         if found is None:
-            with self._making:
-                if self._context is None:
-                    self._context = zmq.Context()
-                found = Connection(self._context, self._address, self._patience, self._curve)
-                self._threads.connection = found
-                self._connections.add(found)
+            found = self._threads.connection = self._connected(Connection)
         return found
+
+    def _connected(self, kind: Callable[[zmq.Context[Any], str, float, Curve | None], C]) -> C:
+        with self._making:
+            if self._context is None:
+                self._context = zmq.Context()
+            made = kind(self._context, self._address, self._patience, self._curve)
+            self._connections.add(made)
+        return made
+
+
+def _discard(client: Client, run: Execution) -> None:
+    """Whatever state it is in."""
+    try:
+        client.perform(run.remove())
+    except FailedPrecondition:  # it runs
+        with contextlib.suppress(NotFound):
+            client.perform(run.kill())
+        client.perform(run.wait())
+        client.perform(run.remove())

@@ -53,11 +53,11 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the roof", ("daemon",)),
 )
 CLIENT_MAY = ("shimproc.errors", "actors.identifiers", "actors.records", "actors.methods", "actors.shape")
-CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp")
+CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp", "actors.users")
 PROBES = ("shimproc.runtimes.probe", "shimproc.runtimes.probe_criu")
 CLI_MAY = ("actors.client", "actors.config", "actors.specs", "actors.locations", "actors.records", "actors.methods")
-CLI_MAY_ALSO = ("actors.release", "shimproc.errors", "actors.identifiers", "actors.shape", *PROBES)
-OUTSIDE = ("client", "cli", "specs", "seccomp", "__main__")
+CLI_MAY_ALSO = ("actors.release", "shimproc.errors", "actors.identifiers", "actors.shape", "actors.users", *PROBES)
+OUTSIDE = ("client", "cli", "specs", "seccomp", "users", "__main__")
 """Not the daemon's rooms: what runs in its clients."""
 
 SOURCES = sources(*PACKAGES)
