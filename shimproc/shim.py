@@ -8,6 +8,7 @@ socket that the daemon made, so nobody waits for the path socket to appear.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import signal
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 SOCKET = "shim.sock"
 JOURNAL = "journal"
 LOG = "shim.log"
+LOCK = "shim.lock"
 _BACKLOG = 8
 
 
@@ -105,6 +107,21 @@ def _nothing() -> None:
     """Somebody came, and went without a word."""
 
 
+def take_place() -> bool:
+    """Is this the bundle's only shim? The place is taken until this process ends, and whoever comes meanwhile has to go.
+
+    A forkserver that is killed right after it has forked a shim leaves one that the next forkserver does not know of. The lock
+    (F_SETLK in fcntl(2)) is no child's, and gone with its holder before anyone hears of that one's end.
+    """
+    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    return True
+
+
 def main(request: Fork, inherited: Inherited) -> None:
     """The life of a shim, in the forked child; returns when it is over. Everything else is closed already."""
     os.setsid()
@@ -120,7 +137,8 @@ def main(request: Fork, inherited: Inherited) -> None:
     point("shim: born")
     if request.debug:
         logging.basicConfig(filename=LOG, level=logging.DEBUG, force=True, format="%(asctime)s %(name)s %(message)s")
-    Shim(request, inherited).run()
+    if take_place():
+        Shim(request, inherited).run()
 
 
 def _settle_signals() -> None:
