@@ -145,8 +145,9 @@ class Launcher:
 
     def _connected(self) -> Pending[Link]:
         if self._connecting is None:
-            self._connecting = begin(self._connect())
-            self._connecting.then(self._forget_failure)
+            connecting = self._connecting = begin(self._connect())
+            connecting.then(self._forget_failure)  # now, if it has failed already
+            return connecting
         return self._connecting
 
     def _forget_failure(self, outcome: Pending[Link]) -> None:
