@@ -180,13 +180,11 @@ class ForkServer:
         except OSError as error:
             raise scarce(error, "a shim cannot be made") from error
         try:
-            pid = os.fork()
+            pid = self._born(request, link_fd, theirs, estate)
         except OSError as error:
             ours.close()
             theirs.close()
             raise scarce(error, "a shim cannot be forked") from error
-        if pid == 0:
-            self._become_shim(request, link_fd, theirs, estate)
         point("forkserver: shim forked")
         theirs.close()
 
@@ -196,6 +194,13 @@ class ForkServer:
         ward = Ward(request, pid, Link(self._loop, ours, on_message, _nothing))
         self._wards[pid] = self._bundles[request.bundle] = ward
         return ward
+
+    def _born(self, request: Fork, link_fd: int | None, line: socket.socket, estate: Estate | None) -> int:
+        """The pid of a child that lives as a shim. ``OSError`` of fork(2)."""
+        pid = os.fork()
+        if pid == 0:
+            self._become_shim(request, link_fd, line, estate)
+        return pid
 
     def _become_shim(
         self, request: Fork, link_fd: int | None, line: socket.socket, estate: Estate | None
