@@ -32,6 +32,7 @@ from actors.spec import check_resources, check_seconds, parse_signal
 from actors.store.tasks import TaskRow
 from actors.task.checkpoints import CheckpointDeeds
 from actors.task.events import CREATED, PAUSED, RUNNING, STOPPED
+from actors.task.exec_deeds import reply_late
 from actors.task.states import Created, Creating, Deleting, Paused, Running, Stopped, TaskState
 from actors.task.tools import Tools
 from actors.task.usage import usage
@@ -235,6 +236,8 @@ class TaskActor(CheckpointDeeds):
         try:
             if making is not None:
                 await making
+            if (failure := self._failed_start()) is not None:
+                raise failure
             await self._start()
         except BaseException:
             self._row = dataclasses.replace(self._row, rm=True)
@@ -259,9 +262,13 @@ class TaskActor(CheckpointDeeds):
 
     async def _resume_run(self, reply: Reply | None) -> Any:
         """A run that a former daemon had begun: it goes on where that was killed."""
-        if isinstance(self._state, Created):
+        if self._is_to_start():
             await self._start_run()
         return await self._finish_run(reply)
+
+    def _is_to_start(self) -> bool:
+        """Or to be told, and undone, since it could not be."""
+        return isinstance(self._state, Created) or self._failed_start() is not None
 
     # -- after a restart of the daemon
 
@@ -290,21 +297,25 @@ class TaskActor(CheckpointDeeds):
                 self._answer_late(begun.method, begun.reply)
         if self._grip.is_deleting and not isinstance(self._state, Deleting):
             flow.spawn(self._delete(force=True), f"the rest of the removal of {self._row.id}")
-        if run is not None or (self._row.extra.get("run") and isinstance(self._state, Created)):
-            flow.start(self._resume_run(run)).then(lambda outcome: _reply_late(run, outcome))
+        if run is not None or (self._row.extra.get("run") and self._is_to_start()):
+            flow.start(self._resume_run(run)).then(lambda outcome: reply_late(run, outcome))
         elif self._row.rm and not self._facts.deleted:
             flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")
 
     def _answer_late(self, method: str, reply: Unanswered) -> None:
         """A request that a former daemon had begun: was it done?"""
-        if method == "tasks.start" and isinstance(self._state, (Running, Stopped)):
+        if method == "tasks.start" and (failure := self._failed_start()) is not None:
+            reply.fail(failure)
+        elif method == "tasks.start" and isinstance(self._state, (Running, Stopped)):
             reply.ok({"pid": self._facts.pid})
+        elif method == "tasks.start" and self._grip.is_starting:
+            flow.start(self._start()).then(lambda outcome: reply_late(reply, outcome))
         elif method == "tasks.create":
             reply.ok(self._view())
         elif method == "tasks.delete" and self._facts.deleted:
             reply.ok(self._exit())
         elif method == "tasks.delete" and self._grip.is_deleting and not isinstance(self._state, Deleting):
-            flow.start(self._delete(force=True, reply=reply)).then(lambda outcome: _reply_late(reply, outcome))
+            flow.start(self._delete(force=True, reply=reply)).then(lambda outcome: reply_late(reply, outcome))
         elif (method == "tasks.kill" and self._facts.exit.done) or (
             (method, type(self._state)) in (("tasks.pause", Paused), ("tasks.resume", Running))
         ):
@@ -340,10 +351,3 @@ def _reply(call: Call, outcome: Pending[Any]) -> None:
 def _refused(call: Call, outcome: Pending[None]) -> None:
     if outcome.error is not None:
         _reply(call, outcome)
-
-
-def _reply_late(reply: Unanswered | None, outcome: Pending[Any]) -> None:
-    if reply is not None and outcome.error is None:
-        reply.ok(outcome.result())
-    elif reply is not None and outcome.error is not None:
-        reply.fail(outcome.error)

@@ -19,9 +19,9 @@ from actors.shimlink import ShimLink
 from actors.spec import parse_signal
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.attach import Attachments
-from actors.task.events import advanced, forgotten, health_changed, told
+from actors.task.events import START_FAILED, advanced, forgotten, health_changed, told
 from actors.task.execs import Execs
-from actors.task.failures import named, program_of
+from actors.task.failures import failed_start, named, program_of
 from actors.task.grip import Grip
 from actors.task.life import Life
 from actors.task.progress import Progress, Told
@@ -105,7 +105,13 @@ class TaskDeeds(LoopActor):
             raise named(error, program_of(self._container.spec.get("process") or {}), "spec.process") from None
         point("daemon: started by the shim")
         await self._progress.until(answer.n)
+        if (failure := self._failed_start()) is not None:  # told by a shim that was killed before it could answer
+            raise failure
         return {"pid": self._facts.pid}
+
+    def _failed_start(self) -> ShimyardError | None:
+        ended = self._facts.exit.result() if self._facts.exited is not None else None
+        return failed_start(ended, program_of(self._container.spec.get("process") or {}), "spec.process")
 
     async def _pause(self) -> dict[str, int]:
         self._state = self._state.pause()()
@@ -208,7 +214,7 @@ class TaskDeeds(LoopActor):
         if isinstance(event, Deleted) and event.process:
             removal = self._removals.get(event.process)
             if removal is not None:
-                self._removed[event.process] = record = Exit(event.process, event.pid, event.status, event.exited_at)
+                self._removed[event.process] = record = self._execs.record(event)
                 changes += removal.kept(record)
         elif isinstance(event, Deleted) and self._deleting is not None:
             reason = (self._row.exited or {}).get("reason")  # by the row: its exit may be told in the same commit
@@ -239,7 +245,7 @@ class TaskDeeds(LoopActor):
                 self._watch(event.boottime)
             case StartFailed():
                 self._state = self._state.exited()()
-                self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason="start-failed"))
+                self._facts.end(self._row.id, Exited(event.at, event.pid, event.status, reason=START_FAILED))
             case Exited():
                 point("daemon: exit durable")
                 self._state = self._state.exited()()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from actors.messages import Begun, Call
+from actors.messages import Begun, Call, Unanswered
 from actors.records import Exit, Process
 from actors.shape import dump
 from actors.spec import check_exec, parse_signal
 from actors.task.deeds import TaskDeeds
 from actors.task.exec_states import Running, Starting, Stopped
-from actors.task.failures import named
+from actors.task.execs import Exec
+from actors.task.failures import failed_start, named
+from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import AlreadyExists, InvalidArgument, ShimyardError
-from shimproc.messages import CloseIO, DeleteProcess, Exec, Kill, Resize, Start
+from shimproc.flow import Pending
+from shimproc.messages import CloseIO, DeleteProcess, Kill, Resize, Start
+from shimproc.messages import Exec as ExecRequest
 
 
 class ExecDeeds(TaskDeeds):
@@ -31,7 +36,7 @@ class ExecDeeds(TaskDeeds):
         log = self._tools.log_settings(row.namespace, row.id, exec_id)
         if "log:" in (params.stdio.stdout, params.stdio.stderr):
             await self._tools.disk.do(lambda: Path(log["path"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True))
-        request = Exec(exec_id, params.process, dump(params.stdio), log)
+        request = ExecRequest(exec_id, params.process, dump(params.stdio), log)
         answer = await self._grip.ask(request, over=lambda: self._execs.has(exec_id))
         point("daemon: exec added by the shim")
         await self._progress.until(answer.n)
@@ -42,8 +47,12 @@ class ExecDeeds(TaskDeeds):
         one = self._execs.find(begun.exec_id)
         if begun.method == "tasks.exec" and one is not None:
             begun.reply.ok(one.view(self._row.id))
+        elif begun.method == "tasks.start" and one is not None and (failure := _failed_start(one)) is not None:
+            begun.reply.fail(failure)
         elif begun.method == "tasks.start" and one is not None and isinstance(one.state, (Running, Stopped)):
             begun.reply.ok({"pid": one.pid})
+        elif begun.method == "tasks.start" and one is not None:  # perhaps it is under way: then this is its outcome
+            flow.start(self._start_exec(begun.exec_id)).then(lambda outcome: reply_late(begun.reply, outcome))
         elif begun.method == "tasks.kill" and one is not None and one.exit.done:
             begun.reply.ok({})
         elif begun.method == "tasks.delete_process" and begun.exec_id in self._removed:
@@ -52,7 +61,9 @@ class ExecDeeds(TaskDeeds):
             begun.reply.drop()
 
     async def _start_exec_called(self, call: Call) -> dict[str, int]:
-        exec_id = call.params.exec_id
+        return await self._start_exec(call.params.exec_id)
+
+    async def _start_exec(self, exec_id: str) -> dict[str, int]:
         one = self._execs.get(exec_id)
         self._state.exec()
         one.state = one.state.start()()
@@ -65,6 +76,8 @@ class ExecDeeds(TaskDeeds):
             raise named(error, one.program, "process") from None
         point("daemon: exec started by the shim")
         await self._progress.until(answer.n)
+        if (failure := _failed_start(one)) is not None:  # told by a shim that was killed before it could answer
+            raise failure
         return {"pid": one.pid}
 
     async def _wait_exec_called(self, call: Call) -> Exit:
@@ -107,3 +120,15 @@ class ExecDeeds(TaskDeeds):
         log = Path(self._tools.log_settings(row.namespace, row.id, exec_id)["path"])
         await self._tools.disk.do(lambda: shutil.rmtree(log.parent, ignore_errors=True))
         return record
+
+
+def _failed_start(one: Exec) -> ShimyardError | None:
+    return failed_start(one.exit.result() if one.exit.done else None, one.program, "process")
+
+
+def reply_late(reply: Unanswered | None, outcome: Pending[Any]) -> None:
+    """The answer to a request that a former daemon had begun."""
+    if reply is not None and outcome.error is None:
+        reply.ok(outcome.result())
+    elif reply is not None and outcome.error is not None:
+        reply.fail(outcome.error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.records import Exit, Process, Stdio
+from actors.task.events import START_FAILED
 from actors.task.exec_states import Created, ExecState
 from shimproc.errors import NotFound
 from shimproc.flow import Pending
@@ -43,7 +44,7 @@ class Exec:
             case Exited():
                 self._end(Exit(self.id, event.pid, event.status, event.at, event.reason))
             case StartFailed():
-                self._end(Exit(self.id, event.pid, event.status, event.at, "start-failed"))
+                self._end(Exit(self.id, event.pid, event.status, event.at, START_FAILED))
 
     def _end(self, ended: Exit) -> None:
         self.state = self.state.exited()()
@@ -81,6 +82,12 @@ class Execs:
             self._forget(exec_id)
         elif exec_id in self._execs:
             self._execs[exec_id].apply(event)
+
+    def record(self, event: Deleted) -> Exit:
+        """How an exec that is being deleted has ended."""
+        one = self.find(event.process)
+        reason = one.exit.result().reason if one is not None and one.exit.done else None
+        return Exit(event.process, event.pid, event.status, event.exited_at, reason)
 
     def views(self) -> tuple[Process, ...]:
         """All, in the order of their being added."""

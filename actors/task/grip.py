@@ -77,6 +77,11 @@ class Grip:
         """Is the shim at a delete that a former daemon had asked for?"""
         return self.heard == "deleting"
 
+    @property
+    def is_starting(self) -> bool:
+        """Is the shim at a start that a former daemon had asked for?"""
+        return self.heard == "starting"
+
     def hold(self, shim_pid: int) -> None:
         """The task is made, by this shim."""
         self._pid = shim_pid

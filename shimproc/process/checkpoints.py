@@ -28,7 +28,7 @@ from shimproc.io.uri import parse_uri
 from shimproc.messages import Checkpoint, Checkpointed, Message, Started
 from shimproc.process.estate import Estate, begun
 from shimproc.process.host import CHECKPOINTED
-from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared, Restoring
+from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared
 from shimproc.process.takeover import InitTakeOver
 from shimproc.reaper import boottime
 from shimproc.runtimes import criu
@@ -76,7 +76,6 @@ class InitCheckpoints(InitTakeOver):
 
     _dump: tuple[str, Pending[dict[str, Any]]] | None = None
     _checkpointed_at = 0
-    _restoring: Pending[dict[str, int]] | None = None
 
     @property
     def checkpointing(self) -> str:
@@ -173,21 +172,14 @@ class InitCheckpoints(InitTakeOver):
 
     # -- restoring from one
 
-    async def start(self) -> dict[str, int]:
-        """Let init go; what is prepared is restored. A restore that fails may be tried again; one that is at work, for a
-        daemon that was killed meanwhile, is waited for."""
-        if isinstance(self._state, Restoring) and self._restoring is not None:
-            return await self._restoring
+    async def _start(self) -> dict[str, int]:
+        """Let init go; what is prepared is restored. A restore that fails may be tried again."""
         if not isinstance(self._state, Prepared) or self._request.checkpoint is None:
-            return await super().start()
+            return await super()._start()
         self._state = self._state.start()()
-        self._restoring = flow.start(self._start_restored(self._request.checkpoint))
-        return await self._restoring
-
-    async def _start_restored(self, checkpoint: Mapping[str, Any]) -> dict[str, int]:
         self._settled = Pending()
         try:
-            await self._restore(checkpoint)
+            await self._restore(self._request.checkpoint)
             told = self._host.emit(Started(self._now(), self.pid, boottime=boottime(), begun=begun(self.pid)))
             point("shim: restored journaled")
             self._end_if_reaped()

@@ -60,6 +60,7 @@ class Exec:
         self.status = 0
         self.exited_at = 0
         self._settled: Pending[None] = done(None)
+        self._starting: Pending[dict[str, int]] | None = None
         self._ended: Pending[None] = Pending()
 
     @property
@@ -73,7 +74,15 @@ class Exec:
         return isinstance(self._state, ExecStarting | ExecRunning)
 
     async def start(self, backend: Backend) -> dict[str, int]:
-        """Make it, and let it go. A program that cannot be started leaves it stopped, without an exit event."""
+        """Make it, and let it go. A program that cannot be started leaves it stopped, without an exit event.
+
+        One that is under way was asked for by a daemon that was killed meanwhile: its outcome is this one's, too.
+        """
+        if self._starting is None or self._starting.done:
+            self._starting = flow.start(self._start(backend))
+        return await self._starting
+
+    async def _start(self, backend: Backend) -> dict[str, int]:
         self._state = self._state.start()()
         self._settled = Pending()
         try:

@@ -6,6 +6,7 @@ import signal
 import time
 from typing import Any
 
+from shimproc import flow
 from shimproc.cgroup_stats import usage
 from shimproc.errors import FailedPrecondition, NotFound
 from shimproc.io.attach import Attachment
@@ -17,6 +18,15 @@ from shimproc.process.states import Paused as PausedState
 
 class Init(InitCheckpoints):
     """The task's first process, and through it all others."""
+
+    async def start(self) -> dict[str, int]:
+        """Let init go. A program that cannot be started leaves a stopped task without an exit event.
+
+        One that is under way was asked for by a daemon that was killed meanwhile: its outcome is this one's, too.
+        """
+        if self._starting is None or self._starting.done:
+            self._starting = flow.start(self._start())
+        return await self._starting
 
     def kill(self, request: Kill) -> dict[str, int]:
         """Send a signal by pidfd, without a fork."""

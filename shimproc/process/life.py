@@ -53,6 +53,7 @@ class InitLife:
         self._settled: Pending[None] = Pending()
         self._settled.set(None)
         self._capture = None if request.capture is None else Capture(request.capture, request.bundle)
+        self._starting: Pending[dict[str, int]] | None = None
         self._deletion: Pending[None] | None = None
         self.execs = Execs(host, request.bundle)
         self._created_at = 0
@@ -133,8 +134,7 @@ class InitLife:
             self._io.entrust(self._host.keeper, self.pid, self._backend.keepsakes)
             self.execs.entrust()
 
-    async def start(self) -> dict[str, int]:
-        """Let init go. A program that cannot be started leaves a stopped task without an exit event."""
+    async def _start(self) -> dict[str, int]:
         self._state = self._state.start()()
         self._settled = Pending()
         assert self._backend is not None
