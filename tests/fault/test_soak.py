@@ -29,10 +29,10 @@ LIVES = int(os.environ.get("SHIMYARD_SOAK") or 120)
 TASKS = int(os.environ.get("SHIMYARD_SOAK_TASKS") or 40)
 KILLS = int(os.environ.get("SHIMYARD_SOAK_KILLS") or 5)
 KEPT = 1000
-BOUNDED = f"[events]\nkeep = {KEPT}\n[api]\nkeys = {KEPT}\n"
+BOUNDED = f"[events]\nkeep = {KEPT}\n"
 """So that what may grow has reached its bound soon."""
-MEMORY = 3 << 20
-"""Bytes that an allocator may hold more of at one moment than at another."""
+MEMORY = (3 << 20) + LIVES * 1024
+"""Bytes that an allocator may hold more of at one moment than at another; and the key of each life is kept for ten minutes."""
 SECONDS = 120 + LIVES / 5 + TASKS * KILLS / 20
 
 
