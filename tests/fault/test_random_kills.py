@@ -33,6 +33,7 @@ PATIENCE = 30.0
 NAMESPACE = "chaos"
 LOG_TAIL = 20000
 AGAIN = "-again"
+SERVER = "shim-forkserver"
 LIFE = ["create", "start", "exit", "delete"]
 
 
@@ -116,12 +117,15 @@ class Killer:
 
     def forkserver(self) -> None:
         """The one."""
-        self._kill("shim-forkserver")
+        self._kill(SERVER)
 
     def _kill(self, name: str) -> None:
-        ours = proc.belonging_to(self._daemon.folder, MARK)
-        named = {one.pid: one for one in ours if one.name.startswith(name)}
-        found = [pid for pid, one in named.items() if one.parent not in named]  # a runtime bears its shim's name at first
+        """What is forked bears its parent's name at first: a shim the forkserver's, and a held init, or a runtime, the shim's."""
+        ours = {one.pid: one for one in proc.belonging_to(self._daemon.folder, MARK)}
+        servers = {one.pid for one in ours.values() if one.name == SERVER and ours.get(one.parent, one).name != SERVER}
+        of_shims = ours.keys() - servers
+        found = [one.pid for one in ours.values() if one.name.startswith(name) and one.parent not in of_shims]
+        found = [pid for pid in found if (name == SERVER) == (pid in servers)]
         if found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.dice.choice(found), signal.SIGKILL)

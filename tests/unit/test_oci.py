@@ -242,7 +242,7 @@ def test_what_a_runtime_refuses_is_classified_in_its_own_words(
     assert (error.details.get("kind") == "not_found_executable") is (what in MISSING)
 
 
-@pytest.mark.parametrize("path", [None, f"/{ID}/deep"])
+@pytest.mark.parametrize("path", [None, f"/{ID}/deep"], ids=["of its own", "below another"])
 @pytest.mark.parametrize("limit", [{"pids": {"limit": 1 << 62}}, {"cpu": {"cpus": "900"}}])
 @pytest.mark.parametrize("by_the_next_shim", [False, True])
 def test_of_a_create_that_fails_for_a_limit_the_delete_leaves_no_cgroup(
