@@ -194,49 +194,43 @@ def test_while_a_task_is_checkpointed_only_what_ends_it_is_let_in(scene: Scene, 
     scene.api.call("containers.delete", id=counted.id)
 
 
-@pytest.mark.parametrize("end", [False, True], ids=["left running", "exit"])
-def test_a_checkpoint_outlives_its_daemon(own_scene: Scene, tmp_path: Path, fifo: Pipes, *, end: bool) -> None:
-    slow = SlowCriu(tmp_path)
-    with_criu(own_scene, slow.path)
-    counted = Counted(own_scene, tmp_path, fifo)
-    counted.run()
-    params = {"id": counted.id, "path": counted.path, "exit": end}
-    own_scene.api.using(key="once").send("tasks.checkpoint", **params)
-    slow.reached()
-    own_scene.daemon.kill9()
-    own_scene.daemon.restart()
-    asked = own_scene.api.using(key="once").send("tasks.checkpoint", **params)
-    assert counted.status() == "running"
-    assert "checkpointing" in own_scene.api.refused("failed_precondition", "tasks.pause", id=counted.id).message
-    slow.let_go()
-    assert own_scene.api.result(asked) == {}
-    if end:
-        assert own_scene.wait(counted.id)["reason"] == "checkpoint"
-    assert counted.status() == ("stopped" if end else "running")
-    own_scene.daemon.kill9()
-    own_scene.daemon.restart()
-    assert own_scene.api.using(key="once").call("tasks.checkpoint", **params) == {}
-    lived = topics(of(own_scene.daemon.replay(), counted.id))
-    assert lived.count("/tasks/checkpointed") == 1
-    own_scene.remove(counted.id, force=True)
-
-
-@pytest.mark.parametrize("end", [False, True], ids=["left running", "exit"])
-def test_a_checkpoint_outlives_its_shim(scene: Scene, tmp_path: Path, fifo: Pipes, ears: Subscriber, *, end: bool) -> None:
+def test_a_checkpoint_outlives_its_daemon(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
     slow = SlowCriu(tmp_path)
     with_criu(scene, slow.path)
     counted = Counted(scene, tmp_path, fifo)
     counted.run()
-    asked = scene.api.send("tasks.checkpoint", id=counted.id, path=counted.path, exit=end)
+    params = {"id": counted.id, "path": counted.path}
+    scene.api.using(key="once").send("tasks.checkpoint", **params)
+    slow.reached()
+    scene.daemon.kill9()
+    scene.daemon.restart()
+    asked = scene.api.using(key="once").send("tasks.checkpoint", **params)
+    assert counted.status() == "running"
+    assert "checkpointing" in scene.api.refused("failed_precondition", "tasks.pause", id=counted.id).message
+    slow.let_go()
+    assert scene.api.result(asked) == {}
+    assert counted.status() == "running"
+    scene.daemon.kill9()
+    scene.daemon.restart()
+    assert scene.api.using(key="once").call("tasks.checkpoint", **params) == {}
+    lived = topics(of(scene.daemon.replay(), counted.id))
+    assert lived.count("/tasks/checkpointed") == 1
+    scene.remove(counted.id, force=True)
+
+
+def test_a_checkpoint_outlives_its_shim(scene: Scene, tmp_path: Path, fifo: Pipes, ears: Subscriber) -> None:
+    slow = SlowCriu(tmp_path)
+    with_criu(scene, slow.path)
+    counted = Counted(scene, tmp_path, fifo)
+    counted.run()
+    asked = scene.api.send("tasks.checkpoint", id=counted.id, path=counted.path, exit=True)
     slow.reached()
     kill_shim(scene, counted.id)
     slow.let_go()
     assert scene.api.result(asked) == {}
     ears.until("TaskShimAdopted", counted.id)
-    if end:
-        assert (scene.wait(counted.id)["exit_status"], scene.wait(counted.id)["reason"]) == (137, "checkpoint")
-    else:
-        counted.out.read_until(b"\n", counted.out.seen.count(b"\n") + 3)
+    ended = scene.wait(counted.id)
+    assert (ended["exit_status"], ended["reason"]) == (137, "checkpoint")
     counted.delete()
     counted.create()
     counted.start()
@@ -246,52 +240,52 @@ def test_a_checkpoint_outlives_its_shim(scene: Scene, tmp_path: Path, fifo: Pipe
     assert heard.count("/tasks/checkpointed") == 1
 
 
-def test_what_is_to_be_restored_waits_for_its_start_whoever_is_killed(own_scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
-    counted = Counted(own_scene, tmp_path, fifo)
+def test_what_is_to_be_restored_waits_for_its_start_whoever_is_killed(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
+    counted = Counted(scene, tmp_path, fifo)
     counted.run()
     counted.checkpoint(exit=True)
     counted.delete()
     counted.create()
-    kill_shim(own_scene, counted.id)
-    own_scene.daemon.kill9()
-    own_scene.daemon.restart()
-    assert (counted.status(), own_scene.get(counted.id)["pid"]) == ("created", 0)
-    client = own_scene.api.using(key="start")
+    kill_shim(scene, counted.id)
+    scene.daemon.kill9()
+    scene.daemon.restart()
+    assert (counted.status(), scene.get(counted.id)["pid"]) == ("created", 0)
+    client = scene.api.using(key="start")
     pid = client.call("tasks.start", id=counted.id)["pid"]
     assert client.call("tasks.start", id=counted.id)["pid"] == pid
     assert counted.first() > 3
-    kill_shim(own_scene, counted.id)
-    own_scene.api.call("tasks.kill", id=counted.id, signal="SIGKILL")
-    ended = own_scene.wait(counted.id)
+    kill_shim(scene, counted.id)
+    scene.api.call("tasks.kill", id=counted.id, signal="SIGKILL")
+    ended = scene.wait(counted.id)
     assert (ended["exit_status"], ended["pid"], ended.get("reason")) == (137, pid, None)
-    own_scene.remove(counted.id)
+    scene.remove(counted.id)
 
 
 @pytest.mark.parametrize("whose", ["shim", "daemon"])
-def test_a_restore_outlives_its_shim_and_its_daemon(own_scene: Scene, tmp_path: Path, fifo: Pipes, whose: str) -> None:
-    counted = Counted(own_scene, tmp_path, fifo)
+def test_a_restore_outlives_its_shim_and_its_daemon(scene: Scene, tmp_path: Path, fifo: Pipes, whose: str) -> None:
+    counted = Counted(scene, tmp_path, fifo)
     counted.run()
     counted.checkpoint(exit=True)
-    own_scene.remove(counted.id)
+    scene.remove(counted.id)
     slow = SlowCriu(tmp_path)
-    with_criu(own_scene, slow.path)
-    counted.params["runtime"]["options"] = own_scene.options
-    own_scene.api.call("containers.create", **counted.params)
+    with_criu(scene, slow.path)
+    counted.params["runtime"]["options"] = scene.options
+    scene.api.call("containers.create", **counted.params)
     counted.create()
-    asked = own_scene.api.using(key="start").send("tasks.start", id=counted.id)
+    asked = scene.api.using(key="start").send("tasks.start", id=counted.id)
     slow.reached()
     if whose == "shim":
-        kill_shim(own_scene, counted.id)
+        kill_shim(scene, counted.id)
     else:
-        own_scene.daemon.kill9()
-        own_scene.daemon.restart()
-        asked = own_scene.api.using(key="start").send("tasks.start", id=counted.id)
+        scene.daemon.kill9()
+        scene.daemon.restart()
+        asked = scene.api.using(key="start").send("tasks.start", id=counted.id)
     slow.let_go()
-    pid = own_scene.api.result(asked)["pid"]
+    pid = scene.api.result(asked)["pid"]
     assert counted.first() > 3
     assert Path(f"/proc/{pid}").exists()
-    assert topics(of(own_scene.daemon.replay(), counted.id)).count("/tasks/start") == 2
-    own_scene.remove(counted.id, force=True)
+    assert topics(of(scene.daemon.replay(), counted.id)).count("/tasks/start") == 2
+    scene.remove(counted.id, force=True)
 
 
 def test_a_policy_does_not_start_again_what_a_checkpoint_has_ended(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
