@@ -282,8 +282,9 @@ class Tasks:
         terminal: bool = False,
         file_locks: bool = False,
         empty_namespaces: Sequence[str] = (),
+        work_path: str | None = None,
     ) -> Wanted[None]:
-        """Write its state to a folder."""
+        """Have CRIU write its state to a folder; ``create`` with that as its ``checkpoint`` restores it."""
         return Wanted("tasks.checkpoint", _given(locals()), _nothing)
 
     @staticmethod

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from shimproc.messages import Deleted, ExecAdded, Paused, Resumed, event_of, exec_of
+from shimproc.messages import Checkpointed, Deleted, ExecAdded, Paused, Resumed, event_of, exec_of
 
 _FREEZING: Final = (Paused, Resumed)
 
 
 def needed(records: Sequence[tuple[int, dict[str, Any]]]) -> set[int]:
-    """The numbers of those about init and about execs that are not deleted; of pauses and resumes only the last."""
+    """The numbers of those about init and about execs that are not deleted; of pauses and resumes, and of checkpoints, only
+    the last."""
     numbers: set[int] = set()
     of_execs: dict[str, set[int]] = {}
-    last = 0
+    last = checkpoint = 0
     for n, values in records:
         event = event_of(values)
         exec_id = exec_of(event)
@@ -26,6 +27,8 @@ def needed(records: Sequence[tuple[int, dict[str, Any]]]) -> set[int]:
             of_execs.setdefault(exec_id, set()).add(n)
         elif isinstance(event, _FREEZING):
             last = n
+        elif isinstance(event, Checkpointed):
+            checkpoint = n
         else:
             numbers.add(n)
-    return numbers.union({last} - {0}, *of_execs.values())
+    return numbers.union({last, checkpoint} - {0}, *of_execs.values())

@@ -189,3 +189,20 @@ def test_dropped_bytes_are_those_of_all_sinks(loop: Loop, pipe: tuple[int, int])
     gates[0].dropped, gates[1].dropped = 3, 4
     assert output.dropped == 7
     output.abandon()
+
+
+@pytest.mark.parametrize("discard", [True, False])
+def test_what_is_written_on_hold_is_thrown_away_or_passed_on(loop: Loop, pipe: tuple[int, int], *, discard: bool) -> None:
+    gate, turned = Gate(), []
+    output = Output(loop, pipe[0], [gate])
+    output.hold()
+    os.write(pipe[1], b"held ")
+    gate.resume()  # a sink that has room again does not end it
+    loop.call_later(0.01, lambda: turned.append(True))
+    until(loop, lambda: bool(turned))
+    assert not gate.taken
+    output.go_on(discard=discard)
+    os.write(pipe[1], b"told")
+    until(loop, lambda: gate.taken.endswith(b"told"))
+    assert bytes(gate.taken) == (b"told" if discard else b"held told")
+    output.abandon()
