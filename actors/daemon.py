@@ -11,6 +11,8 @@ import contextlib
 import logging
 import os
 import signal
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +25,7 @@ from actors.about import AboutActor
 from actors.api.frontend import Access, FrontEnd, check_peer_address
 from actors.api.keys import Keys
 from actors.api.watch import Watcher
+from actors.boot import Boot
 from actors.catalog import Catalog
 from actors.config import Config
 from actors.curve import Gate, ServerKeys, bind_more
@@ -32,10 +35,12 @@ from actors.dispatch import post
 from actors.exchange import Bounds, Exchange, ExchangeClient, UseStore
 from actors.launcher import Launcher, LaunchSettings
 from actors.logs import LogsActor
+from actors.messages import Read
 from actors.monitor import MonitorActor
 from actors.notify import notify
 from actors.registry import Registry
 from actors.release import NAME, VERSION
+from actors.relics import Relics
 from actors.runtime import Parts, RuntimeActor
 from actors.runtimes import Runtimes
 from actors.sockets import bind_ipc
@@ -140,12 +145,13 @@ class Daemon:
         exchange = ExchangeClient(exchange_ref)
         monitor = self._started(MonitorActor.start(loop, exchange_ref))
         runtimes: Pending[Runtimes] = disk.do(lambda: Runtimes.probe(config.state, config["runtime"]))
-        settings = LaunchSettings(config.state, config["shim"], config["shim_debug"])
-        self._launcher = Launcher(loop, self._reaper(), settings)
+        launch = LaunchSettings(config.state, config["shim"], config["shim_debug"])
+        launcher = self._launcher = Launcher(loop, reaper := self._reaper(), launch)
 
         def tools(runtime: pykka.ActorRef[Any]) -> Tools:
             limits = LogLimits(config["stdio.log_size"], config["stdio.log_files"])
-            return Tools(config.state, config.root, limits, exchange, self._launcher, disk, runtime, monitor)
+            relics = Relics(loop, reaper, disk, self._read, Boot.of(config.state))
+            return Tools(config.state, config.root, limits, exchange, launcher, disk, runtime, monitor, relics)
 
         book = Book(loaded.supervision, loaded.catalog, self._registry, exchange)
         parts = Parts(loaded.catalog, self._registry, exchange, book, runtimes, config["no_shim"])
@@ -161,6 +167,11 @@ class Daemon:
         config = self._config
         uids = frozenset(config["api.allowed_uids"])
         return Access(uids, config["api.requests_per_client"], config["api.streams_per_client"])
+
+    def _read(self, query: Callable[[sqlite3.Connection], Any]) -> Pending[Any]:
+        receipt: Pending[Any] = Pending()
+        post(self._store, Read(query, receipt))
+        return receipt
 
     def _reaper(self) -> Reaper:
         reaper = Reaper(self._loop, alone=False)

@@ -245,6 +245,7 @@ class RuntimeActor(LoopActor):
             rm=rm,
             no_shim=self._parts.no_shim if options.no_shim is None else options.no_shim,
             extra=extra,
+            boot=self._tools.relics.boot.id,
         )
 
     def _begin(self, call: Call, row: TaskRow, container: Container) -> None:

@@ -40,7 +40,9 @@ class Answer:
 
 
 class ShimLink:
-    """Requests and answers over whatever ``send`` leads to."""
+    """Requests and answers over whatever ``send`` leads to. ``stands``: how it is with the shim behind it, once it was heard."""
+
+    stands = "alive"
 
     def __init__(self, owner: pykka.ActorRef[Any]) -> None:
         self._owner = owner

@@ -89,6 +89,15 @@ class Cgroup:
         return cls(folders)
 
     @classmethod
+    def below_ours(cls, path: str) -> Cgroup:
+        """The same below this process's own cgroups: where a runtime makes it that starts from there (runc on v1)."""
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+        if not parts:
+            raise InvalidArgument(f"linux.cgroupsPath: {path!r} names no cgroup")
+        own = _folders_of("self", hierarchies())
+        return cls({name: "/".join((folder, *parts)) for name, folder in own.items()})
+
+    @classmethod
     def create(cls, path: str, resources: Mapping[str, Any]) -> Cgroup:
         """Make the cgroup ``path`` in every hierarchy, with the limits of OCI ``linux.resources``.
 

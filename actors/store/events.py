@@ -36,6 +36,8 @@ _SELECT_TOLD = f"""WITH asked (incarnation, n) AS (VALUES %s)
     SELECT a.incarnation, a.n, CASE WHEN s.n = a.n THEN s.seq ELSE 0 END
     FROM asked a CROSS JOIN sources s ON s.incarnation = a.incarnation AND s.n >= a.n
     WHERE s.n = a.n OR s.n >= a.n + {MEMORY}"""  # noqa: S608 - a number of ours, and placeholders
+_SELECT_TOLD_BY = """SELECT s.n, e.frame FROM sources s LEFT JOIN events e ON e.seq = s.seq
+    WHERE s.incarnation = ? ORDER BY s.n"""
 _SELECT_PAGE = """SELECT group_concat(hex(frame)) FROM events WHERE seq > :since AND seq <= (
     SELECT max(seq) FROM (
         SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM (
@@ -137,6 +139,12 @@ def replay(db: sqlite3.Connection, since: int, limit: int, matches: Matches | No
             if len(found) >= limit:
                 break
     return Page(tuple(found), scanned, last_seq, oldest_seq)
+
+
+def told_by(db: sqlite3.Connection, incarnation: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """What an incarnation has told, as far as it is remembered: by its own numbers, the envelopes; empty where trimmed."""
+    rows = db.execute(_SELECT_TOLD_BY, (incarnation,)).fetchall()
+    return [(n, {} if frame is None else cbor2.loads(frame)) for n, frame in rows]
 
 
 def trim(db: sqlite3.Connection, before: int) -> None:

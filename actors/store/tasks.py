@@ -30,6 +30,8 @@ class TaskRow:
     rm : task and container are removed after the exit.
     extra : what later steps of a request need to know.
     shim_pid : the shim that made it.
+    boot : the run of the host that it was made in (``actors.boot``); "": not known, made by an older version.
+    begun : when its init began (``shimproc.process.estate.begun``); 0: not known.
     pid, started_at, exited : what the shim's durable events have told; ``exited`` is its Exited, without the output.
     checkpointed : the number of its last event that told of a checkpoint.
     """
@@ -50,6 +52,8 @@ class TaskRow:
     started_at: int | None = None
     exited: Mapping[str, Any] | None = None
     checkpointed: int = 0
+    boot: str = ""
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)

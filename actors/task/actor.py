@@ -40,7 +40,7 @@ from actors.task.view import Facts, run_result
 from actors.task.waits import Waits
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import ShimyardError
+from shimproc.errors import FailedPrecondition, ShimyardError
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 from shimproc.messages import CloseIO, Hello, Kill, Metrics, Pids, Resize, Update
@@ -226,6 +226,9 @@ class TaskActor(CheckpointDeeds):
         return {}
 
     async def _shim_called(self, _: Call) -> Any:
+        if self._grip.is_gone:
+            why = "its bundle is gone, or its host was started again"
+            raise FailedPrecondition(f"the task has no shim, and can have none any more: {why}")
         answer = await self._grip.ask(Hello(self._progress.durable))
         return {name: answer.result[name] for name in ("pid", "version", "started_at", "adopted")}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.messages import Change, NewEvent
@@ -47,7 +47,7 @@ def _news(phase: str, event: Message, shim_pid: int) -> dict[str, Any]:
     news: dict[str, Any] = {}
     match event:
         case Created():
-            news = {"phase": _later(phase, CREATED), "pid": event.pid, "shim_pid": shim_pid}
+            news = {"phase": _later(phase, CREATED), "pid": event.pid, "begun": event.begun, "shim_pid": shim_pid}
         case Started():
             news = {"phase": _later(phase, RUNNING), "started_at": event.at, "pid": event.pid}
         case Paused() if phase == RUNNING:
@@ -114,6 +114,39 @@ def _told_of_exec(row: TaskRow, event: Message) -> tuple[str, dict[str, Any]]:
         case Deleted():
             kind, body = "delete", _delete_body(event.process, event)
     return kind, {"container_id": row.id} | body
+
+
+def retold(envelope: Mapping[str, Any]) -> Message | None:
+    """The shim's event that an envelope was made of, as far as it tells; None for what moves no state, and for an empty one."""
+    body, at = envelope.get("event", {}), envelope.get("timestamp", 0)
+    process = body.get("exec_id", "")
+    if body.get("id", body.get("container_id")) != body.get("container_id"):
+        process = body["id"]
+    make: Callable[[], Message] | None = {
+        "TaskCreate": lambda: Created(at, body["pid"]),
+        "TaskExecAdded": lambda: ExecAdded(at, process, "", {}, {}),
+        "TaskStart": lambda: Started(at, body["pid"]),
+        "TaskExecStarted": lambda: Started(at, body["pid"], process),
+        "TaskPaused": lambda: Paused(at),
+        "TaskResumed": lambda: Resumed(at),
+        "TaskExit": lambda: Exited(body["exited_at"], body["pid"], body["exit_status"], process, body.get("reason")),
+        "TaskDelete": lambda: Deleted(at, body["pid"], body["exit_status"], body["exited_at"], process),
+    }.get(str(envelope.get("type")))
+    return None if make is None else make()
+
+
+def known_of(row: TaskRow) -> tuple[Message, ...]:
+    """What a row knows of a task's init, as its shim has told it; its order is that of the life."""
+    told: list[Message] = []
+    if row.phase != CREATING:
+        told.append(Created(row.created_at, row.pid, row.begun))
+    if row.started_at is not None:
+        told.append(Started(row.started_at, row.pid))
+    if row.exited is not None and row.exited.get("reason") == START_FAILED:
+        told.append(StartFailed(row.exited["at"], row.exited["pid"], row.exited["status"]))
+    elif row.exited is not None:
+        told.append(Exited(**row.exited))
+    return tuple(told)
 
 
 def forgotten(row: TaskRow) -> tuple[Change, ...]:

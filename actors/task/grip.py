@@ -24,7 +24,7 @@ from actors.task.progress import Progress
 from actors.task.vigil import Vigil
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import ShimyardError, Unavailable
+from shimproc.errors import NotFound, ShimyardError, Unavailable
 from shimproc.flow import Pending
 from shimproc.loop import after
 from shimproc.messages import Hello, Message
@@ -71,6 +71,11 @@ class Grip:
     def is_lost(self) -> bool:
         """Is there no shim now, and none that could be asked?"""
         return self._state == "lost"
+
+    @property
+    def is_gone(self) -> bool:
+        """Can there be none any more?"""
+        return self._state == "gone"
 
     @property
     def is_deleting(self) -> bool:
@@ -145,8 +150,10 @@ class Grip:
             shim = self._life.reconnect()
         except Unavailable as error:  # by this way; the forkserver may know another
             log.debug("%s", error)
-            await self._adopt(former_pid, dead=False)
-            return
+            if error.details.get("silent") or not self._life.is_former(row := self._show("unknown", former_pid)):
+                await self._adopt(former_pid, dead=False)
+                return
+            shim = self._life.remains(row)
         try:
             await self._hear(shim)
         except Unavailable:
@@ -158,22 +165,37 @@ class Grip:
     async def _take_up(self) -> None:
         """One that takes over may be killed, too."""
         for _ in range(_TRIES):
-            shim = await self._life.adopt()
+            shim = await self._next()
             point("daemon: adoption asked")
             try:
                 await self._hear(shim)
                 point("daemon: successor heard")
+                if self.heard == "new":  # it has found nothing to go on with: somebody has emptied the bundle
+                    shim.close()
+                    await self._hear(await self._bury())
                 return
             except Unavailable as error:
                 log.debug("a shim was gone before it was heard: %s", error)
         raise Unavailable("every shim that was made is gone again")
+
+    async def _next(self) -> ShimLink:
+        try:
+            return await self._life.adopt()
+        except NotFound as error:
+            log.error("%s", error)
+            return await self._bury()
+
+    async def _bury(self) -> ShimLink:
+        """No shim can follow."""
+        await self._progress.settled()
+        return self._life.remains(self._show(self._shown(), self._pid))
 
     async def _hear(self, shim: ShimLink) -> None:
         """What a shim has to tell that is not known yet."""
         answer = await self._vigil.over(shim, shim.call(Hello(self._progress.durable)))
         await self._progress.until(answer.n)
         self.heard, self.checkpoint = str(answer.result["state"]), str(answer.result.get("checkpoint", ""))
-        self._set("alive", shim.pid)
+        self._set(shim.stands, shim.pid)
 
     async def _adopt(self, former_pid: int, *, dead: bool) -> None:
         """If there can be none now, it is tried again. ``dead``: is the former one proved to be?"""
@@ -192,7 +214,7 @@ class Grip:
 
     def _tell_succession(self, former_pid: int) -> None:
         """Another has taken over, unless the former one was found again, or there is nothing left to take over."""
-        row = self._set("alive", self._pid)
+        row = self._show(self._shown(), self._pid)
         if former_pid not in (0, self._pid) and row.phase != DELETED:
             self._lose(former_pid)
             self._tell(lambda: self._adopted(former_pid))
@@ -239,4 +261,6 @@ class Grip:
 
     def _shown(self) -> str:
         """``lost`` is only what is proved to be."""
+        if self._state == "gone":
+            return "lost"
         return "unknown" if self._state == "lost" and self._lost_pid != self._pid else self._state

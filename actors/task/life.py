@@ -17,14 +17,15 @@ from actors.records import Container
 from actors.shape import dump
 from actors.shimlink import Answer, ShimLink
 from actors.store.tasks import TaskRow
-from actors.task.events import forgotten
+from actors.task.events import CREATING, forgotten
 from actors.task.failures import named, program_of
 from actors.task.progress import Progress
+from actors.task.remains import Remains
 from actors.task.tools import Tools
 from actors.task.vigil import Vigil
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import AlreadyExists, ShimyardError, Unavailable, scarce
+from shimproc.errors import AlreadyExists, NotFound, ShimyardError, Unavailable, scarce
 from shimproc.loop import LoopLike, after
 from shimproc.messages import Create, Delete, Hello
 
@@ -87,19 +88,30 @@ class Life:
         return self.shim
 
     async def adopt(self) -> ShimLink:
-        """A link to a shim that has taken over from one that is gone."""
+        """A link to a shim that has taken over from one that is gone. ``NotFound`` if its bundle is."""
         cgroup = self._row.runtime["options"].get("shim_cgroup")
         self.shim = await self._tools.launcher.adopt(self._bundle.path, self._row.id, cgroup, self._owner)
+        return self.shim
+
+    def is_former(self, row: TaskRow) -> bool:
+        """Was it made in another run of the host?"""
+        return self._tools.relics.is_former(row)
+
+    def remains(self, row: TaskRow) -> ShimLink:
+        """What answers for a task that can have no shim any more."""
+        self.shim = Remains(self._tools.relics, row, self._container, self._owner)
         return self.shim
 
     async def undo(self, loop: LoopLike) -> None:
         """What a former daemon had begun and not finished: a create that nobody was told of."""
         self.ending = True
-        if self._bundle.path.is_dir():
+        if self._row.phase == CREATING or self._bundle.path.is_dir():
             try:
                 self.reconnect()
             except Unavailable:
                 log.debug("no shim lives for %s", self._row.id)
+                if self.is_former(self._row):
+                    self.remains(self._row)
             await self._undo_in_shim(loop)
         await self._remove_bundle(loop)
         await self._drop_row()
@@ -182,7 +194,7 @@ class Life:
         vigil = Vigil(loop, lambda: _ALL, _unseen)
         try:
             for _ in range(_TRIES):
-                shim = self.shim or await self.adopt()
+                shim = self.shim or await self._adopt_or_bury()
                 try:
                     await vigil.over(shim, shim.call(Delete(force=True)), force=True)
                     break
@@ -193,6 +205,12 @@ class Life:
             log.warning("undo of %s: %s", self._row.id, error)
         if self.shim is not None:
             await self._end_shim(self.shim, loop)
+
+    async def _adopt_or_bury(self) -> ShimLink:
+        try:
+            return await self.adopt()
+        except NotFound:
+            return self.remains(self._row)
 
     async def _drop_row(self) -> None:
         row = self._row

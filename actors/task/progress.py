@@ -56,6 +56,10 @@ class Progress:
         self._queue.append((n, event))
         self._push()
 
+    def settled(self) -> Pending[None]:
+        """Done when all is durable that was taken so far."""
+        return self.until(self._seen)
+
     def until(self, n: int) -> Pending[None]:
         """Done when event ``n`` is durable."""
         pending: Pending[None] = Pending()

@@ -11,6 +11,7 @@ import pykka
 from actors.disk import Disk
 from actors.exchange import ExchangeClient
 from actors.launcher import Launcher
+from actors.relics import Relics
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Tools:
     disk: Disk
     runtime: pykka.ActorRef[Any]
     monitor: pykka.ActorRef[Any]
+    relics: Relics
 
     def log_path(self, namespace: str, container_id: str) -> Path:
         """Where the managed log of a container's init is kept."""

@@ -35,6 +35,8 @@ class Vigil:
 
     def over(self, shim: ShimLink, answer: Pending[Answer], *, force: bool = False) -> Pending[Answer]:
         """Look after it if ``answer`` is late; with ``force`` a silent shim is killed in the end, and the next one answers."""
+        if shim.stands != "alive":  # there is no process
+            return answer
         late = self._loop.call_later(LATE_SECONDS, lambda: self._doubt(shim))
         answer.then(lambda _: late.cancel())
         if force:

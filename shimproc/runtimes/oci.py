@@ -152,6 +152,8 @@ class OciRuntime:
 
     async def delete(self) -> None:
         """Remove the container, killing it if it runs; one that does not exist is removed already."""
+        with contextlib.suppress(OSError):  # somebody may have removed it by hand, and the runtime logs into it
+            os.makedirs(self._options.bundle, 0o711, exist_ok=True)  # noqa: PTH103 - pathlib costs the shim memory
         with contextlib.suppress(NotFound):
             await self._run("delete", ["--force", self._options.id])
         _unlink(f"{self._options.bundle}/{PID_FILE}")

@@ -7,6 +7,7 @@ looks again after each round trip to the daemon, until nothing is left or ``SETT
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -48,7 +49,8 @@ class Snapshot:
             kinds["thread of the daemon"] = proc.threads(daemon.pid)
         for process in processes:
             if process.name == FORKSERVER and process.state != "Z":
-                kinds["descriptor of the forkserver"] = proc.descriptors(process.pid)
+                with contextlib.suppress(FileNotFoundError):  # the one that goes once its child serves
+                    kinds["descriptor of the forkserver"] = proc.descriptors(process.pid)
         return cls(kinds, pid)
 
     def beyond(self, before: Snapshot) -> list[str]:

@@ -42,7 +42,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one outside thing each",
         (
             *("store", "bundle", "disk", "folders", "logfiles", "notify"),
-            *("launcher", "runtimes", "shimlink", "sockets", "curve", "catalog", "registry"),
+            *("launcher", "runtimes", "shimlink", "boot", "relics", "sockets", "curve", "catalog", "registry"),
         ),
     ),
     ("events", ("exchange", "subscribers", "monitor")),
