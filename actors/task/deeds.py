@@ -237,6 +237,8 @@ class TaskDeeds(LoopActor):
     def _apply_to_task(self, event: Message) -> None:
         match event:
             case ShimCreated():
+                if not isinstance(self._state, Creating):  # so far it was known by its row alone; now all of it is told
+                    self._state = Creating()
                 self._state = self._state.created()()
                 self._facts.pid = event.pid
             case Started():

@@ -25,7 +25,7 @@ from actors.task.tools import Tools
 from actors.task.vigil import Vigil
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import AlreadyExists, NotFound, ShimyardError, Unavailable, scarce
+from shimproc.errors import AlreadyExists, NotFound, ResourceExhausted, ShimyardError, Unavailable, scarce
 from shimproc.loop import LoopLike, after
 from shimproc.messages import Create, Delete, Hello
 
@@ -112,7 +112,7 @@ class Life:
                 log.debug("no shim lives for %s", self._row.id)
                 if self.is_former(self._row):
                     self.remains(self._row)
-            await self._undo_in_shim(loop)
+            await self._undo_in_shim(loop, patient=True)
         await self._remove_bundle(loop)
         await self._drop_row()
 
@@ -188,19 +188,19 @@ class Life:
             else:
                 return
 
-    async def _undo_in_shim(self, loop: LoopLike) -> None:
+    async def _undo_in_shim(self, loop: LoopLike, *, patient: bool = False) -> None:
         """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that. One that does not answer is
         killed: nobody was told of its task."""
         vigil = Vigil(loop, lambda: _ALL, _unseen)
         try:
             for _ in range(_TRIES):
-                shim = self.shim or await self._adopt_or_bury()
                 try:
-                    await vigil.over(shim, shim.call(Delete(force=True)), force=True)
-                    break
-                except Unavailable:
-                    shim.close()
-                    self.shim = None
+                    if await self._is_undone(self.shim or await self._adopt_or_bury(), vigil):
+                        break
+                except ResourceExhausted:  # the host's bound will not last; whoever waits for an answer is not kept waiting
+                    if not patient:
+                        raise
+                    await after(loop, RETRY_SECONDS)
         except ShimyardError as error:
             log.warning("undo of %s: %s", self._row.id, error)
         if self.shim is not None:
@@ -211,6 +211,15 @@ class Life:
             return await self.adopt()
         except NotFound:
             return self.remains(self._row)
+
+    async def _is_undone(self, shim: ShimLink, vigil: Vigil) -> bool:
+        try:
+            await vigil.over(shim, shim.call(Delete(force=True)), force=True)
+        except Unavailable:
+            shim.close()
+            self.shim = None
+            return False
+        return True
 
     async def _drop_row(self) -> None:
         row = self._row

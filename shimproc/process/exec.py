@@ -189,7 +189,8 @@ class Exec:
                 await self._io.delivered(FLUSH_SECONDS)
                 self._io.abandon()
             self._files.remove()
-            told = Deleted(time.time_ns(), self.pid, self.status, self.exited_at, self.id)
+            at = max(time.time_ns(), self._told.at, self.exited_at)  # the clock may have been set back
+            told = Deleted(at, self.pid, self.status, self.exited_at, self.id)
             await self._host.emit(told)
         return {"pid": self.pid, "exit_status": self.status, "exited_at": self.exited_at}
 
@@ -257,7 +258,7 @@ class Exec:
             self._state, self.pid = self._state.unstarted()(), 0
             return
         self._state = self._state.exited()()
-        self.status, self.exited_at = status, time.time_ns()
+        self.status, self.exited_at = status, max(time.time_ns(), self._told.at)
         told = self._host.emit(StartFailed(at=self.exited_at, pid=pid, status=status, process=self.id))
         told.then(lambda _: self._ended.set(None))
 
