@@ -9,4 +9,8 @@ KEPT: dict[int, str] = {
     110: "a run whose program is missing was answered as done by the daemon after the one that was killed",
     654: "a shim that was forked just before its forkserver was killed lived on beside another one on the same bundle",
     673: "the delete of an exec that could not be started was answered with its reason, and to a repetition without",
+    97: "a task whose shim could not be had at the daemon's start was stuck for ever once it could",
+    686: "an undo at the daemon's start gave up where the host had no process to spare, and left a container behind",
+    167: "an exec was deleted before it ended, by a clock that was set back",
+    899: "a forkserver that could not be spawned was told as a TypeError",
 }

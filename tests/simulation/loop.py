@@ -121,12 +121,19 @@ class SimLoop:
 
     def step(self) -> None:
         """One callback, in its process."""
-        with self.kernel.running(self.process):
+        kernel, process = self.kernel, self.process
+        kernel.current = process
+        try:
             self._one()
-            if self.stopped and not self.agenda and self.process.alive:
+            if self.stopped and not self.agenda and process.alive:
                 self.stopped = False
-                self.process.on_stop()
-        if not self.process.alive:  # what was under way has been cut off in between, and is ended now
+                process.on_stop()
+        except Killed:
+            if process.alive:
+                raise
+        finally:
+            kernel.current = kernel.init
+        if not process.alive:  # what was under way has been cut off in between, and is ended now
             self.kernel.close_flows(self.process)
 
     def _one(self) -> None:

@@ -18,7 +18,7 @@ from tests.simulation.world import World
 
 MOST_STEPS = 60_000
 PATIENCE_NS = 120 * 10**9
-FAULTS = (*("daemon", "shim", "forkserver") * 3, "daemon", "shim")
+FAULTS = (*("daemon", "shim", "forkserver") * 2, "stop", "term", "clock", "cut", "no forks")
 
 
 @dataclass

@@ -152,7 +152,7 @@ class World:
                 self.kernel.say(f"{process} is to stop")
                 self.kernel.interrupt(process, signal.SIGTERM)
         elif kind == "clock":
-            self.kernel.wall += draw.choice((-3600, -1, 1, 3600)) * 10**9
+            self.kernel.wall += draw.choice((-3600, -1, 1, 300)) * 10**9
         elif kind == "no forks":
             self.forks_from = self.kernel.now + int(draw.random() * 3 * 10**9)
         elif kind == "cut":
