@@ -34,6 +34,8 @@ class Command(NamedTuple):
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "run": Command("run", "run a command in a new container, as if it ran here", _OWN_FAILURE, _OWN_FAILURE),
+    "exec": Command("execs", "run one more command in a running task, as if it ran here", _OWN_FAILURE, _OWN_FAILURE),
+    "attach": Command("attach", "show what a running task writes, and pass on what is typed"),
     "ps": Command("tasks", "list tasks"),
     "start": Command("tasks", "start containers in the background"),
     "stop": Command("tasks", "ask tasks to end, and insist"),

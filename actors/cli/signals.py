@@ -1,7 +1,7 @@
-"""Signals that come to ``shimyard run`` go to its task.
+"""Signals that come to ``shimyard run``, ``exec`` and ``attach`` go to their process.
 
 They are blocked in every thread and taken by one with sigwait(3), so that nothing is interrupted and none is lost: one that
-comes before the task has started is sent when it has. The third SIGINT or SIGTERM is sent as SIGKILL, since the first
+comes before the process has started is sent when it has. The third SIGINT or SIGTERM is sent as SIGKILL, since the first
 process of a container ignores what it has no handler for (pid_namespaces(7)).
 """
 
@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from actors.cli.output import say
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
@@ -29,17 +29,61 @@ _ASKING: Final = (signal.SIGINT, signal.SIGTERM)
 _ENOUGH: Final = 3
 
 
-class Forwarder:
-    """Sends signals to one task.
+class Target(NamedTuple):
+    """A task's first process, or one of its execs."""
 
-    Parameters
-    ----------
-    dial : makes a client; each use has its own, as the run's waits for the exit.
-    """
+    id: str
+    exec_id: str | None = None
 
-    def __init__(self, dial: Callable[[], Client], task_id: str) -> None:
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.id if self.exec_id is None else f"{self.exec_id} in {self.id}"
+
+    def start_filter(self) -> str:
+        """Of the event that tells of its start."""
+        if self.exec_id is None:
+            return f"topic==/tasks/start,event.container_id=={self.id}"
+        return f"topic==/tasks/exec-started,event.container_id=={self.id},event.exec_id=={self.exec_id}"
+
+
+class Remote:
+    """Asks something of a process that may not have started yet; each use has a client of its own."""
+
+    def __init__(self, dial: Callable[[], Client], target: Target) -> None:
         self._dial = dial
-        self._id = task_id
+        self.target = target
+
+    def kill(self, number: int) -> None:
+        """Send a signal, at once or right after its start."""
+        self._do(lambda client: client.tasks.kill(self.target.id, number, exec_id=self.target.exec_id))
+
+    def resize(self, width: int, height: int) -> None:
+        """Its terminal, at once or right after its start."""
+        self._do(lambda client: client.tasks.resize(self.target.id, width, height, exec_id=self.target.exec_id))
+
+    def _do(self, deed: Callable[[Client], Any]) -> None:
+        with self._dial() as client:
+            try:
+                deed(client)
+            except (NotFound, FailedPrecondition):
+                self._do_after_start(client, deed)
+
+    def _do_after_start(self, client: Client, deed: Callable[[Client], Any]) -> None:
+        """Look where the log of events is, try again, and only then wait: a start in between is not missed."""
+        since = client.health()["events"]["last_seq"]
+        try:
+            deed(client)
+        except (NotFound, FailedPrecondition):
+            next(iter(client.events.stream(since=since, filters=[self.target.start_filter()])))
+            deed(client)
+
+
+class Forwarder:
+    """Sends signals to one process."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
         self._asked = 0
         self._over = False
         # What is ignored here, by nohup or a shell's &, is to be ignored: a blocked signal would be taken all the same.
@@ -51,14 +95,14 @@ class Forwarder:
         threading.Thread(target=self._forward, name="signals", daemon=True).start()
 
     def stop(self) -> None:
-        """The task has ended: signals are for this process again."""
+        """The process has ended: signals are for this one again."""
         self._over = True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
 
     def kill(self, number: int) -> None:
         """Send one now; says so if it cannot be sent."""
         try:
-            self._send(number)
+            self._remote.kill(number)
         except ShimyardError as error:
             if not self._over:
                 say(f"signal {number} was not sent: {error.message}")
@@ -73,29 +117,13 @@ class Forwarder:
             if number in _ASKING:
                 self._asked += 1
                 if self._asked >= _ENOUGH:
-                    say(f"asked {self._asked} times, so {self._id} is killed")
+                    say(f"asked {self._asked} times, so {self._remote.target.name} is killed")
                     number = signal.SIGKILL
             self.kill(number)
-
-    def _send(self, number: int) -> None:
-        with self._dial() as client:
-            try:
-                client.tasks.kill(self._id, number)
-            except (NotFound, FailedPrecondition):
-                self._send_after_start(client, number)
-
-    def _send_after_start(self, client: Client, number: int) -> None:
-        """Look where the log of events is, try again, and only then wait: a start in between is not missed."""
-        since = client.health()["events"]["last_seq"]
-        try:
-            client.tasks.kill(self._id, number)
-        except (NotFound, FailedPrecondition):
-            filters = [f"topic==/tasks/start,event.container_id=={self._id}"]
-            next(iter(client.events.stream(since=since, filters=filters)))
-            client.tasks.kill(self._id, number)
 
     def _leave_if_asked_often(self) -> None:
         """Nobody answers, and the user insists: the task is the daemon's, who will know how it ends."""
         if self._asked >= _ENOUGH:
-            say(f"leaving; {self._id} runs on, see: shimyard inspect {self._id}")
+            target = self._remote.target
+            say(f"leaving; {target.name} runs on, see: shimyard inspect {target.id}")
             os._exit(128 + signal.SIGINT)
