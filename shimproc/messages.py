@@ -65,8 +65,7 @@ class Create(Message):
 
     ``runtime``: {name, command, root, options}; ``runtime_id``: the id that the OCI runtime knows it by, unique on the
     host; ``log``: {path, max_size, max_files}; ``capture``: bytes of each stream to keep; ``checkpoint``: {path, parent,
-    work_path}, what its start is to restore in place of making an init now; None for an ordinary task.
-    """
+    work_path}, what its start is to restore in place of making an init now; None for an ordinary task."""
 
     tag: ClassVar[str] = "create"
     runtime_id: str
@@ -220,10 +219,8 @@ class Pids(Message):
 
 @dataclass(frozen=True, slots=True)
 class Metrics(Message):
-    """What the task uses: {timestamp, cpu, memory, pids, io} by its cgroup; of one that has none {timestamp, tree, reaped}.
-
-    ``tree``: its processes; ``reaped``: [user, system] ns of CPU that those used which the shim has reaped.
-    """
+    """What the task uses: {timestamp, cpu, memory, pids, io} by its cgroup; of one that has none {timestamp, tree, reaped}: its
+    processes, and [user, system] ns of CPU that those used which the shim has reaped."""
 
     tag: ClassVar[str] = "metrics"
 
@@ -245,16 +242,17 @@ class Shutdown(Message):
 
 @dataclass(frozen=True, slots=True)
 class Created(Message):
-    """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's.
-
-    With ``checkpoint``, where one is, there is no init yet (``pid`` is 0): the start restores it.
-    """
+    """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's;
+    ``oom_file``, ``oom_kills``: ``shimproc.oom.counted``. With ``checkpoint`` there is no init yet (``pid`` is 0): the start
+    restores it."""
 
     tag: ClassVar[str] = "created"
     at: int
     pid: int
     begun: int = 0
     checkpoint: str | None = None
+    oom_file: str = ""
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +295,8 @@ class Checkpointed(Message):
 
 @dataclass(frozen=True, slots=True)
 class Started(Message):
-    """The process runs the user's program. ``boottime``: since when, by a clock that nobody sets (``reaper.boottime``)."""
+    """The process runs the user's program. ``boottime``: since when, by a clock that nobody sets (``reaper.boottime``);
+    ``oom_file``, ``oom_kills``: as in ``Created``, of one that was restored."""
 
     tag: ClassVar[str] = "started"
     at: int
@@ -305,6 +304,8 @@ class Started(Message):
     process: str = ""
     boottime: int = 0
     begun: int = 0
+    oom_file: str = ""
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +317,15 @@ class StartFailed(Message):
     pid: int
     status: int
     process: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Oom(Message):
+    """The kernel's OOM killer struck in the task's cgroup; ``kills``: its count by now."""
+
+    tag: ClassVar[str] = "oom"
+    at: int
+    kills: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,12 +361,11 @@ REQUESTS: Mapping[str, type[Message]] = {
     cls.tag: cls
     for cls in (
         *(Fork, Create, Exec, Start, Kill, Pause, Resume, Checkpoint, Update, CloseIO, Pids, Metrics),
-        *(Resize, Attach, Detach, Write),
-        *(DeleteProcess, Delete, Hello, Shutdown),
+        *(Resize, Attach, Detach, Write, DeleteProcess, Delete, Hello, Shutdown),
     )
 }
 EVENTS: Mapping[str, type[Message]] = {
-    cls.tag: cls for cls in (Created, ExecAdded, Started, StartFailed, Paused, Resumed, Checkpointed, Exited, Deleted)
+    cls.tag: cls for cls in (Created, ExecAdded, Started, StartFailed, Paused, Resumed, Checkpointed, Oom, Exited, Deleted)
 }
 
 

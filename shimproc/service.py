@@ -44,6 +44,7 @@ from shimproc.messages import (
     DeleteProcess,
     Detach,
     Exec,
+    Exited,
     Hello,
     Kill,
     Message,
@@ -61,6 +62,7 @@ from shimproc.messages import (
     exec_of,
     request_of,
 )
+from shimproc.oom import OomWatch
 from shimproc.process.audience import Audience
 from shimproc.process.estate import Estate
 from shimproc.process.history import needed
@@ -121,6 +123,7 @@ class Service:
         self._started_at = time.time_ns()
         self._last = journal.last
         self._audience = Audience(self._tell)
+        self._ooms = OomWatch(loop, self._emit)
         self._unwritten: deque[tuple[Message, Pending[None]]] = deque()
         self._adopted = False
         self._adopting: Pending[None] | None = None
@@ -201,6 +204,7 @@ class Service:
         if deed is None:
             raise InvalidArgument(f"{request.tag} is not for {'an exec' if exec_id else 'a shim'}")
         answer = deed(init, request)
+        self._ooms.asked(request)
         return await answer if isinstance(answer, Coroutine) else answer
 
     def _create(self, request: Create) -> Coroutine[Any, Any, Any]:
@@ -217,6 +221,8 @@ class Service:
         try:
             if request is not None:
                 events = [event_of(values) for _, values in self._journal.since(0)]
+                for event in events:
+                    self._ooms.heed(event)
                 self._init = Init(self._host, request)
                 await self._init.adopt(events, estate)
         finally:
@@ -250,6 +256,9 @@ class Service:
 
     def _emit(self, event: Message) -> Pending[None]:
         """Journal, then tell; done when it is journaled."""
+        if isinstance(event, Exited):
+            init_ended = self._init is not None and self._init.status is not None
+            event = self._ooms.ended(event, slain=bool(event.process) and init_ended)
         written: Pending[None] = Pending()
         self._unwritten.append((event, written))
         if len(self._unwritten) == 1:
@@ -282,6 +291,7 @@ class Service:
     def _journal_and_tell(self, event: Message) -> None:
         values = event_map(event)
         self._last = self._journal.append(values)
+        self._ooms.heed(event)
         self._tell({"n": self._last, "event": values})
 
     def _answer(self, number: Any, outcome: Any) -> None:

@@ -19,6 +19,7 @@ from shimproc.messages import (
     ExecAdded,
     Exited,
     Message,
+    Oom,
     Paused,
     Resumed,
     Started,
@@ -95,6 +96,8 @@ def _told_of_task(row: TaskRow, container: Container, event: Message) -> tuple[s
             kind = event.tag
         case Checkpointed():
             kind, body = "checkpointed", {"path": event.path}
+        case Oom():
+            kind, body = "oom", {"oom_kills": event.kills}
         case Exited():
             kind, body = "exit", _exit_body(row.id, event)
         case Deleted():
@@ -182,5 +185,5 @@ def _delete_body(process_id: str, event: Deleted) -> dict[str, Any]:
 
 
 def _event(row: TaskRow, n: int, kind: str, body: dict[str, Any], event: Message) -> NewEvent:
-    name = "".join(word.capitalize() for word in kind.split("-"))
+    name = "OOM" if kind == "oom" else "".join(word.capitalize() for word in kind.split("-"))
     return NewEvent(row.namespace, f"/tasks/{kind}", f"Task{name}", body, event.to_map()["at"], (row.incarnation, n))

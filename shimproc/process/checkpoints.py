@@ -25,12 +25,11 @@ from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError, Unavailable, scarce
 from shimproc.flow import Pending
 from shimproc.io.uri import parse_uri
-from shimproc.messages import Checkpoint, Checkpointed, Message, Started
-from shimproc.process.estate import Estate, begun
+from shimproc.messages import Checkpoint, Checkpointed, Message
+from shimproc.process.estate import Estate
 from shimproc.process.host import CHECKPOINTED
 from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared
 from shimproc.process.takeover import InitTakeOver
-from shimproc.reaper import boottime
 from shimproc.runtimes import criu
 from shimproc.runtimes.backend import Images
 
@@ -180,7 +179,7 @@ class InitCheckpoints(InitTakeOver):
         self._settled = Pending()
         try:
             await self._restore(self._request.checkpoint)
-            told = self._host.emit(Started(self._now(), self.pid, boottime=boottime(), begun=begun(self.pid)))
+            told = self._host.emit(self._restored())
             point("shim: restored journaled")
             self._end_if_reaped()
             await told

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from shimproc.messages import Checkpointed, Deleted, ExecAdded, Paused, Resumed, event_of, exec_of
+from shimproc.messages import Checkpointed, Deleted, ExecAdded, Oom, Paused, Resumed, event_of, exec_of
 
-_FREEZING: Final = (Paused, Resumed)
+_LAST_COUNTS: Final = {Paused: "freezing", Resumed: "freezing", Oom: "oom", Checkpointed: "checkpoint"}
 
 
 def needed(records: Sequence[tuple[int, dict[str, Any]]]) -> set[int]:
-    """The numbers of those about init and about execs that are not deleted; of pauses and resumes, and of checkpoints, only
-    the last."""
+    """The numbers of those about init and about execs that are not deleted; of pauses, of checkpoints and of kills only the last."""
     numbers: set[int] = set()
     of_execs: dict[str, set[int]] = {}
-    last = checkpoint = 0
+    last: dict[str, int] = {}
     for n, values in records:
         event = event_of(values)
         exec_id = exec_of(event)
@@ -25,10 +24,8 @@ def needed(records: Sequence[tuple[int, dict[str, Any]]]) -> set[int]:
             if isinstance(event, ExecAdded):
                 of_execs[exec_id] = set()
             of_execs.setdefault(exec_id, set()).add(n)
-        elif isinstance(event, _FREEZING):
-            last = n
-        elif isinstance(event, Checkpointed):
-            checkpoint = n
+        elif (what := _LAST_COUNTS.get(type(event))) is not None:
+            last[what] = n
         else:
             numbers.add(n)
-    return numbers.union({last, checkpoint} - {0}, *of_execs.values())
+    return numbers.union(last.values(), *of_execs.values())

@@ -20,6 +20,7 @@ from shimproc.io.stdio import open_stdio
 from shimproc.io.streams import ProcessIO
 from shimproc.io.uri import Capture, LogSettings
 from shimproc.messages import Create, Created, Deleted, Exited, Started, StartFailed
+from shimproc.oom import counted
 from shimproc.process.estate import begun
 from shimproc.process.execs import Execs
 from shimproc.process.host import EXEC_STATUS, FLUSH_SECONDS, LOST, LOST_STATUS, START_FAILED, Host
@@ -121,7 +122,12 @@ class InitLife:
             streams.close_child()
 
     def _made(self, checkpoint: str | None) -> Created:
-        return Created(self._now(), self.pid, begun(self.pid) if self.pid else 0, checkpoint)
+        cgroup = None if self._backend is None else self._backend.cgroup
+        return Created(self._now(), self.pid, begun(self.pid) if self.pid else 0, checkpoint, *counted(cgroup))
+
+    def _restored(self) -> Started:
+        cgroup = None if self._backend is None else self._backend.cgroup
+        return Started(self._now(), self.pid, "", boottime(), begun(self.pid), *counted(cgroup))
 
     def _watch(self, pid: int) -> None:
         """Init is this one, a child."""

@@ -78,7 +78,7 @@ class InitTakeOver(InitLife):
         assert self._backend is not None
         if isinstance(self._state, Prepared):
             self._state = self._state.start()().started()()
-            self._host.emit(Started(self._now(), self.pid, boottime=boottime(), begun=self._began))
+            self._host.emit(self._restored())
             self.entrust()
         if isinstance(self._state, CreatedState) and await self._backend.is_started():
             self._state = self._state.start()().started()()

@@ -7,6 +7,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from shimproc.cgroups import hierarchies
+
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -23,3 +25,16 @@ def remove(ids: Collection[str]) -> None:
     for folder in naming(ids):
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def why_no_memory_limits() -> str:
+    """Why this host's cgroups cannot limit memory here; "" if they can."""
+    if os.geteuid() != 0:
+        return "only root may make a cgroup"
+    mounted = hierarchies()
+    if "memory" in mounted:
+        return ""
+    if "" not in mounted:
+        return "no cgroups are mounted"
+    controllers = Path(mounted[""].point, "cgroup.controllers").read_text().split()
+    return "" if "memory" in controllers else "the memory controller is not in cgroup.controllers"

@@ -21,7 +21,7 @@ SHIM_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one outside thing each",
         (
             *("link", "keeper", "journal", "reaper", "mounts", "spawn", "door", "io", "images"),
-            *("cgroups", "cgroup_stats", "freezer"),
+            *("cgroups", "cgroup_stats", "freezer", "oom"),
         ),
     ),
     ("runtimes", ("runtimes",)),
