@@ -49,6 +49,8 @@ KEYS: Final = (
     Key("events.keep", int, 1_000_000, "events kept for replay", 1000),
     Key("events.subscriber_queue", int, 100_000, "events that wait for a slow subscriber before it misses some or ends", 1000),
     Key("events.subscriptions_per_client", int, 1000, "subscriptions that one connection may have before it is closed", 1),
+    Key("metrics.address", str, "", "where Prometheus finds /metrics: HOST:PORT, or a unix socket's path; empty: nowhere"),
+    Key("metrics.tasks", int, 0, "tasks of which single CPU, memory, pids and I/O are told there, at most; 0: of none"),
     Key("log.level", str, "info", "debug, info, warning or error"),
     Key("log.format", str, "text", "text, or json: an object a line"),
     Key("stdio.log_size", int, 64 << 20, "bytes after which a task's managed log is rotated", 4096),

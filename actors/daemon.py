@@ -36,6 +36,9 @@ from actors.exchange import Bounds, Exchange, ExchangeClient, UseStore
 from actors.launcher import Launcher, LaunchSettings
 from actors.logs import LogsActor
 from actors.messages import Read
+from actors.measures import Meter
+from actors.metrics.actor import MetricsActor, Sources
+from actors.metrics.endpoint import Endpoint
 from actors.monitor import MonitorActor
 from actors.notify import notify
 from actors.registry import Registry
@@ -109,6 +112,7 @@ class Daemon:
         self._registry = Registry()
         self._bounds = Bounds(daemon={"name": NAME, "version": VERSION, "pid": os.getpid()})
         self._stops: list[pykka.ActorRef[Any]] = []
+        self._endpoint: Endpoint | None = None
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -126,9 +130,7 @@ class Daemon:
         config = self._config
         loaded = self._load()
         loop = self._loop
-        self._keys = ServerKeys.load(config)
-        if self._keys is not None:
-            self._gate = Gate(loop, self._context, self._keys)
+        self._ready_outside()
         api = self._bind(zmq.ROUTER, "api")
         events = self._bind(zmq.XPUB, "events")
         self._disk_ref = DiskActor.start(loop.call_from_thread)
@@ -161,7 +163,17 @@ class Daemon:
         post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
         self._look_after(loaded, disk)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
-        self._started(FrontEnd.start(loop, api, self._access(), routes, keys))
+        meter = Meter() if config["metrics.address"] else None
+        front_end = self._started(FrontEnd.start(loop, api, self._access(), routes, keys, meter))
+        self._tell_metrics(Sources(exchange_ref, front_end, runtime, config["metrics.tasks"]), loaded.tasks)
+
+    def _ready_outside(self) -> None:
+        """What the config may want and the host not have: a daemon that cannot serve it says so before it serves anything."""
+        config = self._config
+        self._endpoint = Endpoint.open(config["metrics.address"], config["api.group"], config.root / DATABASE)
+        self._keys = ServerKeys.load(config)
+        if self._keys is not None:
+            self._gate = Gate(self._loop, self._context, self._keys)
 
     def _access(self) -> Access:
         config = self._config
@@ -182,6 +194,11 @@ class Daemon:
         """Before the tasks are taken back: no exit is missed."""
         self._started(Restarter.start(self._loop, yard, book, former))
         self._started(Watchman.start(self._loop, yard, former))
+
+    def _tell_metrics(self, sources: Sources, former: list[TaskRow]) -> None:
+        """Where that is wanted."""
+        if self._endpoint is not None:
+            self._endpoint.serve(self._started(MetricsActor.start(self._loop, sources, former)))
 
     def _look_after(self, loaded: Loaded, disk: Disk) -> None:
         """What former daemons left."""
@@ -253,6 +270,8 @@ class Daemon:
 
     def _stop(self) -> None:
         """In reverse; what the loop still has to do for a stop, it does here."""
+        if self._endpoint is not None:
+            self._endpoint.close()
         for ref in reversed(self._stops):
             if ref in self._stops[:1] and hasattr(self, "_store"):  # the exchange outlives its store's last commits
                 self._store.stop()

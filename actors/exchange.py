@@ -17,7 +17,8 @@ import pykka
 import zmq
 
 from actors.dispatch import LoopActor, post
-from actors.messages import Commit, Committed, Delivered, Publish, Published, Subscribe, Unsubscribe
+from actors.measures import ExchangeLoad
+from actors.messages import Commit, Committed, Delivered, HowBusy, Publish, Published, Subscribe, Unsubscribe
 from actors.subscribers import Subscribers
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
@@ -58,6 +59,7 @@ class Exchange(LoopActor):
         self._store: pykka.ActorRef[Any] | None = None
         self._waiting: list[Publish] = []
         self._subscribers: dict[str, pykka.ActorRef[Any]] = {}
+        self._pending = self._commits = 0
 
     def on_start(self) -> None:
         """Begin to serve subscribers."""
@@ -82,10 +84,13 @@ class Exchange(LoopActor):
         if self._store is None:
             self._waiting.append(message)
         else:
+            self._pending += 1
             post(self._store, Commit(message))
 
     def on_committed(self, message: Committed) -> None:
         """Publish the group, then release those who wait for it."""
+        self._pending -= len(message.outcomes)
+        self._commits += 1
         fresh: list[Published] = []
         for _, outcome in message.outcomes:
             if isinstance(outcome, tuple):
@@ -99,6 +104,13 @@ class Exchange(LoopActor):
         for publish, outcome in message.outcomes:
             _settle(publish.receipt, outcome)
         self._audience.drain()
+
+    def on_how_busy(self, message: HowBusy) -> None:
+        """For the metrics."""
+        bounds = self._bounds
+        message.receipt.set(
+            ExchangeLoad(bounds.last_seq, bounds.oldest_seq, self._pending, self._commits, len(self._audience))
+        )
 
     def on_subscribe(self, message: Subscribe) -> None:
         """Every later event goes to this actor, too."""

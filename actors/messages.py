@@ -177,6 +177,13 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class HowBusy:
+    """From the metrics, to front end and exchange: what is under way there, as ``actors.measures`` has it."""
+
+    receipt: Pending[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ShimEvent:
     """To a task: its shim's event number ``n`` (``shimproc.messages``); journaled there, not yet durable here.
 

@@ -25,6 +25,13 @@ def bind_ipc(made: zmq.Socket[bytes], path: Path, group: str) -> None:
 
     The listening descriptor is libzmq's from now on, and is closed with the socket.
     """
+    made.setsockopt(zmq.USE_FD, listening(path, group).detach())
+    made.bind(f"ipc://{path}")
+    made.setsockopt(zmq.USE_FD, -1)
+
+
+def listening(path: Path, group: str) -> socket.socket:
+    """A unix socket that listens at ``path``, 0600, or 0660 for ``group``; one that was there is replaced."""
     if len(os.fsencode(path)) > MAX_PATH:
         raise FailedPrecondition(f"{path} is longer than the {MAX_PATH} bytes of a unix socket's path; name a shorter --state")
     with contextlib.suppress(FileNotFoundError):
@@ -41,9 +48,7 @@ def bind_ipc(made: zmq.Socket[bytes], path: Path, group: str) -> None:
     finally:
         os.umask(mask)
     listener.listen(_BACKLOG)
-    made.setsockopt(zmq.USE_FD, listener.detach())
-    made.bind(f"ipc://{path}")
-    made.setsockopt(zmq.USE_FD, -1)
+    return listener
 
 
 def _gid(group: str) -> int:

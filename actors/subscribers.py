@@ -50,6 +50,10 @@ class Subscribers:
         self._prefixes: defaultdict[int | None, set[bytes]] = defaultdict(set)
         self._shifted = False
 
+    def __len__(self) -> int:
+        """How many connections have a subscription."""
+        return sum(map(bool, self._prefixes.values()))
+
     def start(self) -> None:
         """Begin to serve them."""
         self._socket.setsockopt(zmq.XPUB_MANUAL, 1)

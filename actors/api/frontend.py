@@ -19,12 +19,14 @@ import pykka
 import zmq
 
 from actors.api.keys import Keys
+from actors.api.metered import MeteredReply
 from actors.api.outlet import Outlet
 from actors.api.peers import Peer
 from actors.api.replies import ClientReply, ClientStream, Streams, error_body
 from actors.api.requests import BadRequest, Request, parse_request
 from actors.dispatch import LoopActor, post
-from actors.messages import Call
+from actors.measures import ApiLoad, Meter
+from actors.messages import Call, HowBusy, Reply
 from actors.params import AttachWrite, StreamCredit, StreamRef
 from actors.sockets import source_fd
 from shimproc.errors import (
@@ -60,6 +62,7 @@ class FrontEnd(LoopActor):
     ----------
     socket : a bound ROUTER; this actor's from now on. Its monitor tells when a client disconnects.
     routes : a method's name, or its part before the dot -> the actor that gets its ``Call``.
+    meter : measures the answers, if anybody wants to know.
     """
 
     def __init__(
@@ -69,12 +72,14 @@ class FrontEnd(LoopActor):
         access: Access,
         routes: Mapping[str, pykka.ActorRef[Any]],
         keys: Keys,
+        meter: Meter | None = None,
     ) -> None:
         super().__init__(loop)
         self._socket = socket
         self._access = access
         self._routes = routes
         self._keys = keys
+        self._meter = meter
         self._streams = Streams(access.streams_per_client)
         self._outlet = Outlet(loop, socket, self._drain_soon)
         self._allowed = access.uids | {0, os.getuid()}
@@ -95,6 +100,15 @@ class FrontEnd(LoopActor):
             self.loop.unwatch(fd)
         self._socket.disable_monitor()
         self._socket.close(linger=500)
+
+    def on_how_busy(self, message: HowBusy) -> None:
+        """For the metrics."""
+        peers, meter = self._outlet.peers(), self._meter or Meter()
+        in_flight = sum(peer.in_flight for peer in peers)
+        backlog = sum(peer.backlog_bytes for peer in peers)
+        message.receipt.set(
+            ApiLoad(len(peers), in_flight, len(self._streams), backlog, meter.answers(), meter.durations())
+        )
 
     def _drain_soon(self) -> None:
         if not self._draining:
@@ -158,12 +172,15 @@ class FrontEnd(LoopActor):
         if request.timeout is not None:
             late = DeadlineExceeded(f"{request.method} took longer than {request.timeout} s; what it began goes on")
             reply.timer = self.loop.call_later(request.timeout, lambda: reply.expire(late))
+        since = time.monotonic()
         if request.key is None or not request.row.changes:
-            self._pass_on(request, reply)
+            self._pass_on(request, reply, since)
         else:
-            self._keys.serve(request, reply, lambda keyed: self._pass_on(request, keyed))
+            self._keys.serve(request, reply, lambda keyed: self._pass_on(request, keyed, since))
 
-    def _pass_on(self, request: Request, reply: Any) -> None:
+    def _pass_on(self, request: Request, reply: Reply, since: float) -> None:
+        if self._meter is not None:
+            reply = MeteredReply(reply, self._meter, request, since)
         room = request.method.partition(".")[0]
         target = self._routes.get(request.method) or self._routes[room]
         post(target, Call(request.method, request.namespace, request.params, reply))

@@ -221,6 +221,10 @@ class Streams:
         self._open: dict[tuple[bytes, int], ClientStream] = {}
         self._last = 0
 
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def full(self, peer: Peer) -> bool:
         """Has the client all that it may have?"""
         return len(peer.streams) >= self.limit

@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from actors.cli.connection import about, address_of, connect, is_served, state_o
 from actors.cli.output import show_json, table
 from actors.cli.parser import Parser, Verb
 from actors.config import load
+from shimproc.cgroups import Hierarchy, hierarchies
 from shimproc.errors import ShimyardError
 from shimproc.runtimes.probe import probe
 from shimproc.runtimes.probe_criu import why_no_checkpoint
@@ -23,6 +25,7 @@ _RUNTIMES: Final = ("crun", "runc", "process")
 _OLDEST_KERNEL: Final = (5, 4)
 _OLDEST_PYTHON: Final = (3, 11)
 _SECONDS: Final = 10.0
+_WANTED: Final = ("cpu", "memory", "pids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def _configure(_: Parser) -> None:
 
 def _doctor(arguments: Namespace) -> int:
     runtimes = list(_runtimes())
-    findings = [*runtimes, *_host(), *_folders(arguments), _daemon(arguments)]
+    findings = [*runtimes, *_host(), *_folders(arguments), _metrics(arguments), _daemon(arguments)]
     if arguments.json:
         show_json([asdict(finding) for finding in findings])
     else:
@@ -86,15 +89,40 @@ def _host() -> Iterator[Finding]:
 
 
 def _cgroups() -> Finding:
-    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        where, told = Path("/sys/fs/cgroup"), "version 2"
-    elif any(Path("/sys/fs/cgroup").glob("*/tasks")):
-        where, told = next(Path("/sys/fs/cgroup").glob("*/tasks")).parent, "version 1"
-    else:
+    """Which version, and which controllers: on a hybrid host each is on one of the two."""
+    found = hierarchies()
+    if not found:
         return Finding("cgroups", None, "none", "limits of memory, CPU and pids need them; mount cgroup2 at /sys/fs/cgroup")
-    if os.access(where, os.W_OK):
-        return Finding("cgroups", True, told)
-    return Finding("cgroups", None, f"{told}, read-only", "limits of memory, CPU and pids need a writable /sys/fs/cgroup")
+    v1 = sorted(name for name in found if name and not name.startswith("name="))
+    v2 = _controllers(found[""]) if "" in found else []
+    versions = [("version 1", v1)] if v1 else []
+    versions += [("version 2", v2)] if v2 or not v1 else []
+    told = "; ".join(f"{version}: {' '.join(names) or 'no controllers'}" for version, names in versions)
+    missing = [name for name in _WANTED if name not in (*v1, *v2)]
+    if not os.access(found.get("memory", found.get("", next(iter(found.values())))).point, os.W_OK):
+        return Finding("cgroups", None, f"{told}; read-only", "limits need a writable /sys/fs/cgroup; metrics do not")
+    if missing:
+        lacking = f"without {', '.join(missing)} there are no such limits and metrics; enable it at boot, or delegate it"
+        return Finding("cgroups", None, told, lacking)
+    return Finding("cgroups", True, told)
+
+
+def _controllers(hierarchy: Hierarchy) -> list[str]:
+    try:
+        return sorted(Path(hierarchy.point, "cgroup.controllers").read_text(encoding="ascii").split())
+    except OSError:
+        return []
+
+
+def _metrics(arguments: Namespace) -> Finding:
+    """An extra: that it is not there is a problem only where the config wants it."""
+    address = load({"state": str(state_of(arguments))})["metrics.address"]
+    wanted = f"at {address}" if address else "not asked for"
+    if find_spec("prometheus_client") is None:
+        remedy = "to serve metrics to Prometheus: pip install 'shimyard[metrics]', and set metrics.address in the config"
+        return Finding("metrics", False if address else None, f"prometheus-client is missing; {wanted}", remedy)
+    remedy = "" if address else "set metrics.address in the config to serve them to Prometheus"
+    return Finding("metrics", True if address else None, f"can be served; {wanted}", remedy)
 
 
 def _folders(arguments: Namespace) -> Iterator[Finding]:

@@ -57,7 +57,7 @@ def test_it_is_told_before_the_exit_and_is_its_reason(scene: Scene, ears: Subscr
 
 
 def test_many_tasks_at_once_each_are_told_it_once(scene: Scene, ears: Subscriber) -> None:
-    for _ in range(10):
+    for _ in range(4):
         tasks = [limited(scene.shell(EAT)) for _ in range(8)]
         requests = [scene.api.send("tasks.run", **params, rm=True, wait=True) for params in tasks]
         for request in requests:

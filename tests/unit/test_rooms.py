@@ -35,7 +35,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "words, and the actor type",
         (
             *("release", "identifiers", "records", "methods", "params", "messages", "dispatch"),
-            *("shape", "filters", "patterns", "spec", "locations", "config", "diagnostics"),
+            *("shape", "filters", "patterns", "spec", "locations", "config", "diagnostics", "measures"),
         ),
     ),
     (
@@ -47,6 +47,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("events", ("exchange", "subscribers", "monitor")),
     ("supervisors", ("supervision",)),
+    ("what is told of it all", ("metrics",)),
     ("one task", ("task",)),
     ("all tasks", ("metadata", "runtime", "restore", "logs", "about")),
     ("the outside world", ("api",)),
@@ -54,7 +55,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 CLIENT_MAY = ("shimproc.errors", "actors.identifiers", "actors.records", "actors.methods", "actors.shape")
 CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp", "actors.users")
-PROBES = ("shimproc.runtimes.probe", "shimproc.runtimes.probe_criu")
+PROBES = ("shimproc.runtimes.probe", "shimproc.runtimes.probe_criu", "shimproc.cgroups")
 CLI_MAY = ("actors.client", "actors.config", "actors.specs", "actors.locations", "actors.records", "actors.methods")
 CLI_MAY_ALSO = ("actors.release", "shimproc.errors", "actors.identifiers", "actors.shape", "actors.users", *PROBES)
 OUTSIDE = ("client", "cli", "specs", "seccomp", "users", "__main__")
