@@ -35,8 +35,8 @@ from actors.dispatch import post
 from actors.exchange import Bounds, Exchange, ExchangeClient, UseStore
 from actors.launcher import Launcher, LaunchSettings
 from actors.logs import LogsActor
-from actors.messages import Read
 from actors.measures import Meter
+from actors.messages import Read
 from actors.metrics.actor import MetricsActor, Sources
 from actors.metrics.endpoint import Endpoint
 from actors.monitor import MonitorActor

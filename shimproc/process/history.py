@@ -11,7 +11,7 @@ _LAST_COUNTS: Final = {Paused: "freezing", Resumed: "freezing", Oom: "oom", Chec
 
 
 def needed(records: Sequence[tuple[int, dict[str, Any]]]) -> set[int]:
-    """The numbers of those about init and about execs that are not deleted; of pauses, of checkpoints and of kills only the last."""
+    """The numbers of those about init and about execs that are not deleted; of pauses, checkpoints and kills only the last."""
     numbers: set[int] = set()
     of_execs: dict[str, set[int]] = {}
     last: dict[str, int] = {}
