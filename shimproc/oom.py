@@ -22,6 +22,7 @@ from typing import Final
 
 from shimproc.cgroup_stats import oom_file, oom_kills
 from shimproc.cgroups import Cgroup, write_control
+from shimproc.flow import Pending
 from shimproc.loop import READ, LoopLike, Timer
 from shimproc.messages import Created, Delete, Deleted, Exited, Kill, Message, Oom, Started
 
@@ -46,16 +47,17 @@ class OomWatch:
 
     Parameters
     ----------
-    emit : journals an ``Oom`` and tells it.
+    emit : journals an ``Oom`` and tells it; done when that is journaled.
     """
 
-    def __init__(self, loop: LoopLike, emit: Callable[[Message], object]) -> None:
+    def __init__(self, loop: LoopLike, emit: Callable[[Message], Pending[None]]) -> None:
         self._loop = loop
         self._emit = emit
         self._path = ""
         self._fd: int | None = None
         self._seen = 0
         self._told = 0
+        self._unwritten = 0
         self._quiet: Timer | None = None
         self._lately: Timer | None = None
         self._again: Timer | None = None
@@ -70,6 +72,8 @@ class OomWatch:
                 self._begin()
             case Oom():
                 self._seen, self._told = max(self._seen, event.kills), max(self._told, event.kills)
+                if self._lately is None:  # the shim before this one told it, and may not have told the exit
+                    self._struck(max(0.0, (time.time_ns() - event.at) / 1e9))
             case Exited(process="") | Deleted(process=""):
                 self.close()
 
@@ -94,24 +98,25 @@ class OomWatch:
 
     def close(self) -> None:
         """Nobody is left in it."""
-        fd, self._fd, self._path = self._fd, None, ""
-        if fd is not None:
-            self._loop.unwatch(fd)
-            os.close(fd)
+        self._stop_watching()
         for timer in (self._quiet, self._lately, self._again):
             if timer is not None:
                 timer.cancel()
         self._quiet = self._lately = self._again = None
 
+    def _stop_watching(self) -> None:
+        fd, self._fd, self._path = self._fd, None, ""
+        if fd is not None:
+            self._loop.unwatch(fd)
+            os.close(fd)
+
     def _begin(self) -> None:
         """Without it there is still the look at each exit."""
-        if not self._path:
-            return
         try:
             self._fd = fd = _listen(self._path)
             self._loop.watch(fd, READ if _is_v1(self._path) else select.EPOLLPRI, lambda _: self._on_woken())
         except OSError as error:
-            log.warning("%s: kills are told only with exits: %s", self._path, error)
+            log.info("%s: kills are told only with exits: %s", self._path, error)
 
     def _on_woken(self) -> None:
         assert self._fd is not None
@@ -120,7 +125,7 @@ class OomWatch:
         with contextlib.suppress(OSError):
             os.read(self._fd, 4096)
         if _count(self._path) is None:
-            self.close()  # the cgroup is gone
+            self._stop_watching()  # the cgroup is gone
             return
         if self._again is not None:
             self._again.cancel()
@@ -138,15 +143,26 @@ class OomWatch:
         kills = _count(self._path)
         if kills is not None and kills > self._seen:
             self._seen = kills
-            if self._lately is not None:
-                self._lately.cancel()
-            self._lately = self._loop.call_later(_LATELY_SECONDS, self._on_long_ago)
-        if self._seen > self._told and (hurry or self._quiet is None):
+            self._struck(0.0)
+        if self._seen > self._told and (hurry or not (self._quiet or self._unwritten)):
             self._told = self._seen
             if self._quiet is not None:
                 self._quiet.cancel()
             self._quiet = self._loop.call_later(_QUIET_SECONDS, self._on_quiet)
-            self._emit(Oom(at, self._seen))
+            self._unwritten += 1
+            self._emit(Oom(at, self._seen)).then(self._on_written)
+
+    def _on_written(self, _: Pending[None]) -> None:
+        """While the disk is full, kills are counted, and do not pile up."""
+        self._unwritten -= 1
+        if self._quiet is None:
+            self._look(time.time_ns(), hurry=False)
+
+    def _struck(self, seconds_ago: float) -> None:
+        if seconds_ago < _LATELY_SECONDS:
+            if self._lately is not None:
+                self._lately.cancel()
+            self._lately = self._loop.call_later(_LATELY_SECONDS - seconds_ago, self._on_long_ago)
 
     def _on_long_ago(self) -> None:
         self._lately = None

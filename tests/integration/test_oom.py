@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import proc
 from tests.support.cgroups import why_no_memory_limits
+from tests.support.daemon import Daemon
 from tests.support.events import Subscriber, of, topics
+from tests.support.files import until_holds
 from tests.support.pipes import Fifo
+from tests.support.runtimes import need_criu
 from tests.support.scene import Scene
-from tests.support.specs import Map
+from tests.support.specs import Image, Map
 
 pytestmark = pytest.mark.skipif(bool(why := why_no_memory_limits()), reason=why)
 LIMIT = 16 << 20
@@ -106,6 +110,13 @@ def test_an_exec_has_it_as_its_reason_too(scene: Scene, ears: Subscriber) -> Non
     scene.remove(params["id"], force=True)
 
 
+def test_the_daemon_tells_it_itself_where_there_is_no_shim(scene: Scene, ears: Subscriber) -> None:
+    scene.options["no_shim"] = True
+    scene.run(params := limited(scene.shell(EAT)), wait=True, rm=True)
+    ears.until("TaskDelete", params["id"])
+    assert lifecycle(ears.heard, params["id"]) == WHOLE_LIFE
+
+
 def hungry_on_signal(scene: Scene, fifo: Callable[[str], Fifo]) -> Any:
     """A task that runs, and eats all memory once it has SIGUSR1."""
     out = fifo("out").open_for_reading()
@@ -157,3 +168,19 @@ def test_neither_shim_nor_daemon_need_live(own_scene: Scene, fifo: Callable[[str
     assert (ended["exit_status"], ended["reason"]) == (137, "oom")
     own_scene.remove(task["id"])
     assert lifecycle(own_scene.daemon.replay(), task["id"]) == WHOLE_LIFE
+
+
+def test_a_restored_task_is_watched_too(daemon: Daemon, image: Image, tmp_path: Path) -> None:
+    scene = Scene(daemon, image, need_criu())
+    params = limited(scene.shell(ON_SIGNAL, stdio={"stdout": "log:"}))
+    scene.run(params)
+    until_holds(daemon.root / "logs" / scene.token / params["id"] / "log", b"ready")
+    images = str(tmp_path / "images")
+    scene.api.call("tasks.checkpoint", id=params["id"], path=images, exit=True)
+    assert scene.wait(params["id"])["reason"] == "checkpoint"
+    scene.api.call("tasks.delete", id=params["id"])
+    scene.api.call("tasks.create", id=params["id"], checkpoint=images)
+    until_killed(scene.api.call("tasks.start", id=params["id"])["pid"])
+    ended = scene.wait(params["id"])
+    assert (ended["exit_status"], ended["reason"]) == (137, "oom")
+    scene.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from shimproc import oom
 from shimproc.cgroups import Cgroup, hierarchies, read_control
+from shimproc.flow import Pending, done
 from shimproc.loop import Loop
 from shimproc.messages import Created, Delete, Deleted, Exited, Kill, Message, Oom, Started
 from shimproc.oom import OomWatch, counted
@@ -27,8 +29,14 @@ class Cage:
     def __init__(self, folder: Path) -> None:
         self.loop = Loop()
         self.told: list[Message] = []
+        self.full = False
         self.file = folder / "memory.events"
         self.watches: list[OomWatch] = []
+
+    def tell(self, event: Message) -> Pending[None]:
+        """Journaled at once, unless the disk is full."""
+        self.told.append(event)
+        return Pending() if self.full else done(None)
 
     def kills(self, count: int) -> None:
         """The kernel counts so many by now."""
@@ -36,7 +44,7 @@ class Cage:
 
     def watch(self, *journal: Message, kills: int = 0) -> OomWatch:
         """A shim's, that finds this in its journal after the creation. A plain file wakes nobody: only exits make it look."""
-        made = OomWatch(self.loop, self.told.append)
+        made = OomWatch(self.loop, self.tell)
         for event in (Created(1, 7, 0, None, str(self.file), kills), *journal):
             made.heed(event)
         self.watches.append(made)
@@ -83,6 +91,13 @@ def test_the_next_shim_tells_what_the_killed_one_could_not_and_nothing_twice(cag
     assert cage.told == []
     assert cage.watch(Oom(5, 1)).ended(EXIT, slain=False).reason == "oom"
     assert cage.told == [Oom(1000, 3)]
+
+
+def test_a_kill_that_the_shim_before_has_told_just_now_is_still_the_reason(cage: Cage) -> None:
+    cage.kills(1)
+    watch = cage.watch(Oom(time.time_ns(), 1))
+    assert watch.ended(EXIT, slain=False).reason == "oom"
+    assert cage.told == []
 
 
 @pytest.mark.parametrize(
@@ -143,9 +158,22 @@ def test_the_kills_of_a_second_are_told_as_one(cage: Cage, monkeypatch: pytest.M
     assert cage.told[1].kills == 3
 
 
+def test_while_the_disk_is_full_kills_do_not_pile_up(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oom, "_QUIET_SECONDS", 0.01)
+    cage.full = True
+    watch = cage.watch()
+    for count in range(1, 4):
+        cage.kills(count)
+        watch._look(count, hurry=False)
+        until(cage.loop, lambda: watch._quiet is None)
+    assert cage.told == [Oom(1, 1)]
+    watch.ended(EXIT, slain=False)
+    assert cage.told == [Oom(1, 1), Oom(1000, 3)]
+
+
 def test_without_a_cgroup_nothing_is_watched_or_told(cage: Cage) -> None:
     assert counted(None) == ("", 0)
-    watch = OomWatch(cage.loop, cage.told.append)
+    watch = OomWatch(cage.loop, cage.tell)
     watch.heed(Created(1, 7))
     assert watch.ended(EXIT, slain=False) == EXIT
     cage.file.unlink()
@@ -154,7 +182,7 @@ def test_without_a_cgroup_nothing_is_watched_or_told(cage: Cage) -> None:
 
 
 def test_a_restored_task_is_watched_from_its_start(cage: Cage) -> None:
-    watch = OomWatch(cage.loop, cage.told.append)
+    watch = OomWatch(cage.loop, cage.tell)
     watch.heed(Created(1, 0, checkpoint="/images"))
     watch.heed(Started(2, 7, oom_file=str(cage.file)))
     cage.kills(1)
@@ -176,7 +204,7 @@ def test_version_2_wakes_whoever_waits_at_its_file(cage: Cage, path: str, monkey
     """cgroup.events is the one such file that every host has; it is told like memory.events (cgroup_file_notify)."""
     monkeypatch.setattr(oom, "oom_kills", lambda file: int("populated 1" in read_control(file)))
     cgroup = Cgroup.create(path, {})
-    watch = OomWatch(cage.loop, cage.told.append)
+    watch = OomWatch(cage.loop, cage.tell)
     watch.heed(Created(1, 7, 0, None, f"{cgroup.folder('')}/cgroup.events"))
     pid = os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
     try:
@@ -195,7 +223,7 @@ def test_the_kernel_wakes_whoever_waits_for_its_oom_killer(cage: Cage, path: str
     cgroup = Cgroup.create(path, {"memory": {"limit": 8 << 20}})
     where = counted(cgroup)
     assert where[1] == 0
-    watch = OomWatch(cage.loop, cage.told.append)
+    watch = OomWatch(cage.loop, cage.tell)
     watch.heed(Created(1, 7, 0, None, *where))
     reading, writing = os.pipe()
     file_actions = [(os.POSIX_SPAWN_DUP2, reading, 0)]
@@ -215,3 +243,5 @@ def test_the_kernel_wakes_whoever_waits_for_its_oom_killer(cage: Cage, path: str
     assert told.kills == 1
     until(cage.loop, cgroup.remove)
     until(cage.loop, lambda: watch._fd is None)
+    assert watch.ended(EXIT, slain=False).reason == "oom"  # as systemd may have it: the cgroup goes before the exit is heard
+    watch.close()
