@@ -252,6 +252,13 @@ class SimCgroup:
     def at(cls, _path: str) -> SimCgroup:
         return cls(Container("", ""))
 
+    @classmethod
+    def below_ours(cls, path: str) -> SimCgroup:
+        return cls.at(path)
+
+    def folder(self, _controller: str) -> None:
+        """Nothing is counted here: neither what is used nor whom the OOM killer strikes."""
+
     def pids(self) -> list[int]:
         return sorted(self.container.members)
 
