@@ -11,6 +11,8 @@ from typing import Any
 
 Map = Mapping[str, Any]
 """A map that is passed on as it came: an OCI spec, an event's body."""
+HEALTH_EXECS = "health-"
+"""The ids of the execs that probe a task's health begin so."""
 LEFT_OUT = "left_out"
 """Metadata of a field that the wire's map does not have while it is None."""
 

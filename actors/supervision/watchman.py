@@ -12,11 +12,10 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable
-from typing import Final
 
 from actors.dispatch import LoopActor, post
 from actors.messages import Delivered, Probed, Subscribe
-from actors.records import Container, Health
+from actors.records import HEALTH_EXECS, Container, Health
 from actors.store.tasks import TaskRow
 from actors.supervision.asking import ask
 from actors.supervision.book import Key
@@ -28,8 +27,6 @@ from shimproc.flow import Pending
 from shimproc.loop import LoopLike, Timer
 
 log = logging.getLogger(__name__)
-PREFIX: Final = "health-"
-"""Of the ids of its execs."""
 _NOT_NOW = (FailedPrecondition, NotFound)
 """The task is paused, or has ended: that is no failure of a probe."""
 
@@ -124,7 +121,7 @@ class Watchman(LoopActor):
     async def _probe(self, key: Key, watch: Watch) -> Probe | None:
         """How it went; None if it could not be tried now."""
         namespace, task_id = key
-        exec_id = f"{PREFIX}{secrets.token_hex(4)}"
+        exec_id = f"{HEALTH_EXECS}{secrets.token_hex(4)}"
         process = {**watch.container.spec["process"], "args": list(watch.health.args), "terminal": False}
         runtime = self._yard.runtime
         try:
@@ -175,7 +172,7 @@ class Watchman(LoopActor):
             self._tell(key, watch, changed=False)
             task = await ask(self._yard.runtime, "tasks.get", namespace, id=task_id)
             for process in task.execs:
-                if process.id.startswith(PREFIX):
+                if process.id.startswith(HEALTH_EXECS):
                     await self._take_away(key, process.id)
 
     async def _take_away(self, key: Key, exec_id: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
 from actors.messages import Call, Reply, Unanswered
-from actors.records import Container
+from actors.records import HEALTH_EXECS, Container
 from actors.spec import check_path
 from actors.store.tasks import TaskRow
 from actors.task.exec_deeds import ExecDeeds
@@ -15,7 +16,7 @@ from actors.task.states import Checkpointing, Paused, Running, TaskState
 from actors.task.tools import Tools
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import ShimyardError, Unimplemented
+from shimproc.errors import NotFound, ShimyardError, Unimplemented
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 from shimproc.messages import Checkpoint, Checkpointed, Message
@@ -51,7 +52,14 @@ class CheckpointDeeds(ExecDeeds):
             file_locks=params.file_locks,
             empty_namespaces=params.empty_namespaces,
         )
+        await self._probes_over()
         return await self._checkpoint(request, call.reply)
+
+    async def _probes_over(self) -> None:
+        """Execs are in the way of a checkpoint, and these are nobody's to wait for but ours; no other begins meanwhile."""
+        for probe in self._execs.running(HEALTH_EXECS):
+            with contextlib.suppress(NotFound):
+                await probe.exit
 
     async def _checkpoint(self, request: Checkpoint, reply: Reply | None) -> dict[str, Any]:
         """``reply`` is kept with the event's own commit. With ``exit`` done once the exit is durable, too."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from actors.records import Exit, Process, Stdio
 from actors.task.events import START_FAILED
-from actors.task.exec_states import Created, ExecState
+from actors.task.exec_states import Created, ExecState, Running, Starting
 from shimproc.errors import NotFound
 from shimproc.flow import Pending
 from shimproc.messages import Deleted, ExecAdded, Exited, Message, Started, StartFailed
@@ -88,6 +88,10 @@ class Execs:
         one = self.find(event.process)
         reason = one.exit.result().reason if one is not None and one.exit.done else None
         return Exit(event.process, event.pid, event.status, event.exited_at, reason)
+
+    def running(self, prefix: str) -> list[Exec]:
+        """Those that run, or are being started, whose ids begin so."""
+        return [one for name, one in self._execs.items() if name.startswith(prefix) and isinstance(one.state, Starting | Running)]
 
     def views(self) -> tuple[Process, ...]:
         """All, in the order of their being added."""

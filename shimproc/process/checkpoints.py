@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _INTENT: Final = "checkpoint.cbor"
 _VERSION: Final = 1
 _HUNG_SECONDS: Final = 10.0
-"""How long a checkpoint may be at work after its task was killed."""
+"""How long a checkpoint may be at work after its task was killed, and a restore after it was to be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +221,12 @@ class InitCheckpoints(InitTakeOver):
             log.warning("undo of a restore: %s", error)
 
     # -- its end, and a shim's
+
+    async def delete(self, *, force: bool) -> dict[str, int]:
+        """A restore that is at work, and hangs, is in the way for a while only."""
+        if force and isinstance(self._state, Restoring) and self._backend is not None:
+            await self._backend.settle(_HUNG_SECONDS)
+        return await super().delete(force=force)
 
     async def _remove(self) -> None:
         if self._dump is not None and not self._dump[1].done and self._backend is not None:

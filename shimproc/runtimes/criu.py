@@ -19,6 +19,7 @@ from shimproc.errors import (
     FailedPrecondition,
     InvalidArgument,
     PermissionDenied,
+    ResourceExhausted,
     ShimyardError,
     Unimplemented,
     Unknown,
@@ -102,9 +103,9 @@ def explained(error: ShimyardError, verb: str, log: str) -> ShimyardError:
     details = {**error.details, "criu_log": log, "criu_error": causes[0], "criu_errors": told[-_KEPT:]}
     quoted = dict.fromkeys((line.partition("): ")[2] or line).rstrip(".") for line in (*causes[:_QUOTED], causes[-1]))
     message = f"CRIU cannot {verb} it: {'; '.join(quoted)}; its log: {log}"
-    scarce_now = any(word in line.lower() for line in told for word in _RESOURCES)
-    cls = type(error) if scarce_now and type(error) is not Unknown else FailedPrecondition
-    return cls(message, details)
+    if any(word in line.lower() for line in told for word in _RESOURCES):
+        return ResourceExhausted(f"{message}; make room there, or for memory", details)
+    return FailedPrecondition(message, details)
 
 
 def errors_in(log: str) -> list[str]:

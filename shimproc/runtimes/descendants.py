@@ -21,6 +21,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def session(leader: int) -> list[int]:
+    """A command that leads a session of its own, and what it has started in that: a container's processes have others."""
+    return [pid for pid in descendants(leader) if pid == leader or session_of(pid) == leader]
+
+
 class Family:
     """Init ``pid``, the leader of its own session, and its descendants.
 

@@ -22,7 +22,7 @@ from shimproc.messages import Checkpoint
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes import criu
 from shimproc.runtimes.backend import Added, ExecFiles, Images
-from shimproc.runtimes.descendants import Family, naming
+from shimproc.runtimes.descendants import Family, naming, session
 from shimproc.runtimes.failures import Failure, explain
 from shimproc.runtimes.told import errors_in, read, size, try_to_write
 from shimproc.spawn import Command, run
@@ -147,7 +147,7 @@ class OciRuntime:
             by_criu = left[0] in (*naming("checkpoint"), *naming("restore"))
             await reaper.ended(left[0], seconds or (_SETTLE_SECONDS_OF_CRIU if by_criu else _SETTLE_SECONDS))
             if left[0] != self.made():
-                send_all([left[0]], signal.SIGKILL)
+                send_all(session(left[0]), signal.SIGKILL)
                 await reaper.ended(left[0], _SETTLE_SECONDS)
 
     async def delete(self) -> None:

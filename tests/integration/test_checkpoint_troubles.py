@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.support.checkpoints import Counted, SlowCriu
 from tests.support.events import Subscriber, of, topics
 from tests.support.pipes import Fifo
 from tests.support.runtimes import need_criu
+from tests.support.scarce import SmallDisk
 from tests.support.scene import Scene
 from tests.support.specs import Map
 
@@ -285,6 +287,61 @@ def test_a_restore_outlives_its_shim_and_its_daemon(scene: Scene, tmp_path: Path
     assert counted.first() > 3
     assert Path(f"/proc/{pid}").exists()
     assert topics(of(scene.daemon.replay(), counted.id)).count("/tasks/start") == 2
+    scene.remove(counted.id, force=True)
+
+
+def test_a_task_that_is_just_restored_is_deleted_by_force(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
+    slow = SlowCriu(tmp_path)
+    counted = Counted(scene, tmp_path, fifo)
+    counted.run()
+    counted.checkpoint(exit=True)
+    scene.remove(counted.id)
+    with_criu(scene, slow.path)
+    counted.params["runtime"]["options"] = scene.options
+    scene.api.call("containers.create", **counted.params)
+    counted.create()
+    asked = scene.api.send("tasks.start", id=counted.id)
+    slow.reached()
+    assert counted.status() == "created"
+    refused: dict[str, Map] = {"checkpoint": {"path": f"{counted.path}2"}, "update": {"resources": {"pids": {"limit": 9}}}}
+    for method, more in {"pause": {}, **refused}.items():
+        scene.api.refused("failed_precondition", f"tasks.{method}", id=counted.id, **more)
+    deleted = scene.api.send("tasks.delete", id=counted.id, force=True)
+    slow.let_go()
+    scene.api.result(deleted)
+    scene.api.reply(asked)  # as it came
+    scene.api.call("containers.delete", id=counted.id)
+
+
+def test_a_disk_without_room_is_named_and_left_as_it_was(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
+    small = SmallDisk.mount(tmp_path / "small", 64).path
+    try:
+        counted = Counted(scene, small, fifo)
+        counted.run()
+        error = scene.api.refused("resource_exhausted", "tasks.checkpoint", id=counted.id, path=counted.path)
+        assert "No space left" in error.message
+        assert not Path(counted.path).exists()
+        assert counted.status() == "running"
+        counted.out.read_until(b"\n", counted.out.seen.count(b"\n") + 3)
+        scene.remove(counted.id, force=True)
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def test_a_health_probe_is_waited_for(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
+    gate = fifo("gate")
+    probe = f"read line <{tmp_path}/gate"
+    counted = Counted(scene, tmp_path, fifo, health={"args": ["/bin/sh", "-c", probe], "interval": 0.01})
+    counted.params["spec"]["mounts"].append(
+        {"destination": str(tmp_path), "type": "bind", "source": str(tmp_path), "options": ["rbind"]}
+    )
+    counted.run()
+    gate.open_for_writing()  # the probe runs
+    asked = scene.api.send("tasks.checkpoint", id=counted.id, path=counted.path)
+    process = scene.process("/bin/true")
+    scene.api.refused("failed_precondition", "tasks.exec", id=counted.id, exec_id="no", process=process)
+    gate.write(b"\n")
+    assert scene.api.result(asked) == {}
     scene.remove(counted.id, force=True)
 
 
