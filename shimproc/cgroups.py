@@ -169,6 +169,12 @@ class Cgroup:
                     os.rmdir(inner)  # noqa: PTH106 - pathlib costs the shim memory
         return not any(map(_exists, self._folders.values()))
 
+    def remove_inner(self, name: str) -> None:
+        """Remove one below it, if it is there and empty."""
+        for folder in self._folders.values():
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{folder}/{name}")  # noqa: PTH106 - see above
+
     def occupied(self) -> bool:
         """Does it have processes, or cgroups below? An empty one is what a shim that was killed may have left."""
         return any(map(_in_use, self._folders.values()))

@@ -125,7 +125,9 @@ def _before_criu(error: ShimyardError, verb: str) -> ShimyardError:
             f"CRIU is not on the PATH of the daemon: {error.message}; install it, or give runtime.options.criu_path",
             _without_kind(error),
         )
-    if "unknown command" in said or isinstance(error, Unimplemented):
+    if isinstance(error, Unimplemented):
+        return Unimplemented(f"this runtime has no such option to {verb}: {error.message}; leave it out", error.details)
+    if "unknown command" in said:
         return FailedPrecondition(
             f"this runtime was built without CRIU, so it cannot {verb}: {error.message}; take runc, or one built with it",
             _without_kind(error),

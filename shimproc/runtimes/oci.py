@@ -36,6 +36,8 @@ _SETTLE_SECONDS: Final = 10.0
 _SETTLE_SECONDS_OF_CRIU: Final = 60.0
 """All of a task's memory goes to the disk, or comes from it."""
 _SETTLE_TRIES: Final = 8
+_OF_CRUN: Final = ".proxy-crun"
+"""Below a container's cgroup: crun restores by way of it, and leaves it when that fails."""
 _OWN: Final = frozenset(
     ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
 )
@@ -159,7 +161,7 @@ class OciRuntime:
         _unlink(f"{self._options.bundle}/{PID_FILE}")
 
     def remove_cgroup(self) -> None:
-        """What a create that failed may have left: crun makes the cgroup, then sets limits, and deletes what it knows.
+        """What a create or restore that failed may have left: crun makes the cgroup, then sets limits, and deletes what it knows.
 
         One with processes or cgroups in it is another's. systemd ends a scope without processes by itself.
         """
@@ -169,6 +171,7 @@ class OciRuntime:
             with open(f"{self._options.bundle}/config.json", "rb") as config:  # noqa: PTH123 - pathlib costs the shim memory
                 path = (json.load(config).get("linux") or {}).get("cgroupsPath")
             cgroup = Cgroup.at(path or f"/{self._options.id}")
+            cgroup.remove_inner(_OF_CRUN)
             if not cgroup.occupied():
                 cgroup.remove()
 

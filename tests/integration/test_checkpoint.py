@@ -19,10 +19,10 @@ Pipes = Callable[[str], Fifo]
 CAUSED = "trap 'echo told; exit 5' TERM; i=0; while :; do echo n$i; i=$((i+1)); sleep 0.05; done"
 
 
-@pytest.fixture
-def runtime() -> str:
-    """The one that checkpoints here."""
-    return need_criu()
+@pytest.fixture(params=["runc", "crun"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Those that can checkpoint here."""
+    return need_criu(request.param)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_task_that_is_left_running_goes_on_and_its_checkpoint_is_whole(counted
     folder = Path(counted.path)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {"inventory.img", "shimyard.json"} <= {one.name for one in folder.iterdir()}
-    assert json.loads((folder / "shimyard.json").read_text())["runtime"] == "runc"
+    assert json.loads((folder / "shimyard.json").read_text())["runtime"] == counted.scene.runtime
     assert ears.until("TaskCheckpointed", counted.id)["event"] == {"container_id": counted.id, "path": counted.path}
     counted.scene.remove(counted.id, force=True)
     assert topics(of(ears.up_to(counted.scene.daemon.last_seq()), counted.id)).count("/tasks/checkpointed") == 1

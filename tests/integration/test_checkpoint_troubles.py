@@ -26,10 +26,10 @@ from tests.support.specs import Map
 Pipes = Callable[[str], Fifo]
 
 
-@pytest.fixture
-def runtime() -> str:
-    """The one that checkpoints here."""
-    return need_criu()
+@pytest.fixture(params=["runc", "crun"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Those that can checkpoint here."""
+    return need_criu(request.param)
 
 
 @pytest.fixture

@@ -26,18 +26,18 @@ def need(name: str) -> str:
     return name
 
 
-def need_criu() -> str:
-    """runc, if this host can use it, and it can checkpoint."""
-    name = need("runc")
-    why = _why_no_checkpoint()
+def need_criu(name: str = "runc") -> str:
+    """``name``, if this host can use it, and it can checkpoint; runc is what is demanded."""
+    need(name)
+    why = _why_no_checkpoint(name)
     if why is not None:
-        _go_without(CRIU, why)
+        _go_without(CRIU if name == "runc" else f"{CRIU} by {name}", why)
     return name
 
 
 @functools.cache
-def _why_no_checkpoint() -> str | None:
-    return why_no_checkpoint(probe("runc"))
+def _why_no_checkpoint(name: str) -> str | None:
+    return why_no_checkpoint(probe(name))
 
 
 def _go_without(name: str, why: str) -> None:
