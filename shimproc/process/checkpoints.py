@@ -28,7 +28,7 @@ from shimproc.io.uri import parse_uri
 from shimproc.messages import Checkpoint, Checkpointed, Message
 from shimproc.process.estate import Estate
 from shimproc.process.host import CHECKPOINTED
-from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared
+from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared, Restoring
 from shimproc.process.takeover import InitTakeOver
 from shimproc.runtimes import criu
 from shimproc.runtimes.backend import Images
