@@ -12,14 +12,14 @@ from tests.support.attached import Attached
 from tests.support.checkpoints import Counted
 from tests.support.events import Subscriber, of, topics
 from tests.support.pipes import Fifo
-from tests.support.runtimes import need, need_criu
+from tests.support.runtimes import CHECKPOINTING, need, need_criu
 from tests.support.scene import Scene
 
 Pipes = Callable[[str], Fifo]
 CAUSED = "trap 'echo told; exit 5' TERM; i=0; while :; do echo n$i; i=$((i+1)); sleep 0.05; done"
 
 
-@pytest.fixture(params=["runc", "crun"])
+@pytest.fixture(params=CHECKPOINTING)
 def runtime(request: pytest.FixtureRequest) -> str:
     """Those that can checkpoint here."""
     return need_criu(request.param)

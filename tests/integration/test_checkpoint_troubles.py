@@ -18,7 +18,7 @@ from tests.support import proc
 from tests.support.checkpoints import Counted, SlowCriu
 from tests.support.events import Subscriber, of, topics
 from tests.support.pipes import Fifo
-from tests.support.runtimes import need_criu
+from tests.support.runtimes import CHECKPOINTING, need_criu
 from tests.support.scarce import SmallDisk
 from tests.support.scene import Scene
 from tests.support.specs import Map
@@ -26,7 +26,7 @@ from tests.support.specs import Map
 Pipes = Callable[[str], Fifo]
 
 
-@pytest.fixture(params=["runc", "crun"])
+@pytest.fixture(params=CHECKPOINTING)
 def runtime(request: pytest.FixtureRequest) -> str:
     """Those that can checkpoint here."""
     return need_criu(request.param)

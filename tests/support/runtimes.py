@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -16,6 +18,16 @@ from shimproc.runtimes.probe_criu import why_no_checkpoint
 NAMES = ("crun", "runc", "process")
 REQUIRE = "SHIMYARD_REQUIRE"
 CRIU = "criu"
+
+
+def built_with_criu(name: str) -> bool:
+    """Does a runtime of this host know how to checkpoint?"""
+    path = shutil.which(name)
+    return path is not None and subprocess.run([path, "checkpoint", "--help"], capture_output=True, check=False).returncode == 0
+
+
+CHECKPOINTING = ("runc", *(name for name in ("crun",) if built_with_criu(name)))
+"""What tests of checkpoints run on: runc, and what else was built with CRIU."""
 
 
 def need(name: str) -> str:
