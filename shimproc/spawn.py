@@ -21,13 +21,14 @@ _DEFAULT: Final = tuple(number for number in signal.valid_signals() if number no
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``stdin``, ``stdout``, ``stderr``: descriptors above 2. ``env``: this process's own if None."""
+    """``stdin``, ``stdout``, ``stderr``: descriptors above 2. ``env``, ``umask``: this process's own if None."""
 
     argv: tuple[str, ...]
     stdin: int
     stdout: int
     stderr: int
     env: Mapping[str, str] | None = None
+    umask: int | None = None
 
 
 async def run(reaper: Reaper, command: Command) -> int:
@@ -62,7 +63,14 @@ def launch(argv: tuple[str, ...], fds: Mapping[int, int], env: Mapping[str, str]
 
 def _spawn(command: Command) -> int:
     fds = dict(enumerate((command.stdin, command.stdout, command.stderr)))
-    return _posix_spawn(command.argv, fds, os.environ if command.env is None else command.env)
+    env = os.environ if command.env is None else command.env
+    if command.umask is None:
+        return _posix_spawn(command.argv, fds, env)
+    before = os.umask(command.umask)
+    try:
+        return _posix_spawn(command.argv, fds, env)
+    finally:
+        os.umask(before)
 
 
 def _posix_spawn(argv: tuple[str, ...], fds: Mapping[int, int], env: Mapping[str, str]) -> int:

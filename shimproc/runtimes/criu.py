@@ -64,12 +64,15 @@ def dump_args(request: Checkpoint) -> list[str]:
 
 def make_work(folder: str, log: str) -> None:
     """A folder for CRIU's log, without that of before. ``FailedPrecondition`` or ``ResourceExhausted`` names it."""
+    before = os.umask(0o077)  # for the folders above it, too
     try:
         os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103 - pathlib costs the shim memory
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{folder}/{log}")  # noqa: PTH108 - see above
     except OSError as error:
         raise scarce(error, f"work_path: the folder {folder} for CRIU's log cannot be used") from error
+    finally:
+        os.umask(before)
 
 
 def search_path(criu_path: str, folder: str, path: str) -> str:

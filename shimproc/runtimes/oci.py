@@ -36,6 +36,8 @@ _SETTLE_SECONDS: Final = 10.0
 _SETTLE_SECONDS_OF_CRIU: Final = 60.0
 """All of a task's memory goes to the disk, or comes from it."""
 _SETTLE_TRIES: Final = 8
+_PRIVATE: Final = 0o077
+"""What is written there is the container's memory."""
 _OF_CRUN: Final = ".proxy-crun"
 """Below a container's cgroup: crun restores by way of it, and leaves it when that fails."""
 _OWN: Final = frozenset(
@@ -195,7 +197,8 @@ class OciRuntime:
         argv = self._command(verb, args)
         logged, written = size(self._log), size(self._stderr)
         with self._stdio(fds) as (stdin, stdout, stderr):
-            status = await run(self._reaper, Command(argv, stdin, stdout, stderr, env or _environment()))
+            command = Command(argv, stdin, stdout, stderr, env or _environment(), _PRIVATE if verb == "checkpoint" else None)
+            status = await run(self._reaper, command)
         if status != 0:
             errors = tuple(errors_in(read(self._log, logged)))
             told = read(self._stderr, written) if fds is None or errors else await self._ask_what_ails(written)

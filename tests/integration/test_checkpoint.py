@@ -140,7 +140,10 @@ def test_a_terminal_is_a_terminal_again(scene: Scene, tmp_path: Path) -> None:
 def test_a_paused_task_is_paused_still_and_what_is_restored_runs(counted: Counted) -> None:
     counted.run()
     counted.scene.api.call("tasks.pause", id=counted.id)
+    folder = Path(counted.path)
+    folder.mkdir(mode=0o755)
     counted.checkpoint()
+    assert all(one.stat().st_mode & 0o077 == 0 for one in folder.iterdir())  # memory is nobody else's to read
     assert counted.status() == "paused"
     counted.scene.api.call("tasks.resume", id=counted.id)
     counted.out.read_until(b"\n", counted.out.seen.count(b"\n") + 3)

@@ -110,6 +110,15 @@ def test_a_dump_is_whole_when_its_log_says_so(tmp_path: Path) -> None:
     assert not log.exists()
 
 
+def test_the_logs_folder_and_all_above_that_is_made_are_private(tmp_path: Path) -> None:
+    deep = tmp_path / "logs" / "task" / "criu"
+    criu.make_work(str(deep), "dump.log")
+    assert [one.stat().st_mode & 0o777 for one in (deep, deep.parent, deep.parent.parent)] == [0o700] * 3
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedPrecondition, match=r"^work_path: "):
+        criu.make_work(str(tmp_path / "file" / "criu"), "dump.log")
+
+
 def test_a_named_criu_is_first_on_the_path(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.touch(0o755)
