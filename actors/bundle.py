@@ -102,6 +102,16 @@ def sweep(state: Path, known: set[Path]) -> None:
             folder.rmdir()
 
 
+def strangers(state: Path, known: set[Path]) -> list[Path]:
+    """Bundles that no task is known for."""
+    return [
+        path
+        for folder in _folders(state / "tasks")
+        for path in _folders(folder)
+        if path not in known and not path.name.startswith(".")
+    ]
+
+
 def _folders(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield from [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]

@@ -44,7 +44,7 @@ from actors.notify import notify
 from actors.registry import Registry
 from actors.release import NAME, VERSION
 from actors.relics import Relics
-from actors.runtime import Parts, RuntimeActor
+from actors.runtime import Parts, RuntimeActor, Salvaged
 from actors.runtimes import Runtimes
 from actors.sockets import bind_ipc
 from actors.store.actor import Store
@@ -74,9 +74,15 @@ class Loaded:
 
     catalog: Catalog
     tasks: list[TaskRow]
+    salvaged: list[Salvaged]
     keys: list[KeyRow]
     supervision: dict[tuple[str, str], dict[str, Any]]
     bounds: tuple[int, int]
+
+    @property
+    def former(self) -> list[TaskRow]:
+        """Every task that a former daemon has left."""
+        return [*self.tasks, *(one.row for one in self.salvaged)]
 
 
 def main(config: Config) -> int:
@@ -159,13 +165,12 @@ class Daemon:
         parts = Parts(loaded.catalog, self._registry, exchange, book, runtimes, config["no_shim"])
         runtime = self._started(RuntimeActor.start(loop, parts, tools))
         keys = Keys(loop, exchange, self._store, loaded.keys, config["api.keys"])
-        self._supervise(Yard(loaded.catalog, self._registry, exchange_ref, runtime), book, loaded.tasks)
-        post(runtime, restore.sort_out(loaded.tasks, loaded.catalog, keys.begun_before(restore.names(loaded.tasks))))
-        self._look_after(loaded, disk)
+        self._supervise(Yard(loaded.catalog, self._registry, exchange_ref, runtime), book, loaded.former)
+        self._look_after(loaded, disk, runtime, keys)
         routes = self._routes(loaded.catalog, disk, exchange_ref, runtime, runtimes)
         meter = Meter() if config["metrics.address"] else None
         front_end = self._started(FrontEnd.start(loop, api, self._access(), routes, keys, meter))
-        self._tell_metrics(Sources(exchange_ref, front_end, runtime, config["metrics.tasks"]), loaded.tasks)
+        self._tell_metrics(Sources(exchange_ref, front_end, runtime, config["metrics.tasks"]), loaded.former)
 
     def _ready_outside(self) -> None:
         """What the config may want and the host not have: a daemon that cannot serve it says so before it serves anything."""
@@ -200,11 +205,13 @@ class Daemon:
         if self._endpoint is not None:
             self._endpoint.serve(self._started(MetricsActor.start(self._loop, sources, former)))
 
-    def _look_after(self, loaded: Loaded, disk: Disk) -> None:
+    def _look_after(self, loaded: Loaded, disk: Disk, runtime: pykka.ActorRef[Any], keys: Keys) -> None:
         """What former daemons left."""
-        if loaded.tasks:
+        begun = keys.begun_before(restore.names(loaded.tasks))
+        post(runtime, restore.sort_out(loaded.tasks, loaded.salvaged, loaded.catalog, begun))
+        if loaded.former:
             self._launcher.ensure()
-        spawn(restore.sweep(disk, self._config.state, loaded.tasks), "sweep of old bundles")
+        spawn(restore.sweep(disk, self._config.state, loaded.former), "sweep of old bundles")
         spawn(restore.sweep_logs(disk, self._config.root, loaded.catalog), "sweep of old logs")
 
     def _routes(
@@ -236,7 +243,9 @@ class Daemon:
         """Read the database once, before its own thread has it."""
         with contextlib.closing(open_database(self._config.root / DATABASE)) as db:
             catalog = Catalog(load_namespaces(db), load_containers(db))
-            loaded = Loaded(catalog, load_tasks(db), load_keys(db), load_supervision(db), bounds(db))
+            tasks = load_tasks(db)
+            salvaged = restore.salvage(self._config.state, tasks, catalog)
+            loaded = Loaded(catalog, tasks, salvaged, load_keys(db), load_supervision(db), bounds(db))
         self._bounds.last_seq, self._bounds.oldest_seq = loaded.bounds
         return loaded
 

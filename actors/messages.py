@@ -218,10 +218,11 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """To the runtime: nothing is left of the task."""
+    """To the runtime: nothing is left of the task; ``heard`` is set then: its id is free."""
 
     namespace: str
     id: str
+    heard: Pending[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 A create that was cut off (its intent says ``creating``: nobody was told of it) is undone: shim, container, mounts,
 bundle, row, and the container of a ``tasks.run``; a removal that was cut off is finished. Every other task is taken back by
-an actor of its own, which asks its shim. Bundles that no row knows, and logs of containers that are gone, are swept before
-the first new task is made: the disk's one thread does it first.
+an actor of its own, which asks its shim. A bundle that no row knows has a task that the database has lost, which is salvaged,
+or one that is over: those, and logs of containers that are gone, are swept before the first new task is made: the disk's one
+thread does it first.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from actors import bundle, logfiles
 from actors.catalog import Catalog
 from actors.disk import Disk
 from actors.messages import Begun
-from actors.runtime import Former, TakeBack
+from actors.runtime import Former, Salvaged, TakeBack
 from actors.store.tasks import TaskRow
 from actors.task.events import CREATING, DELETED
+from actors.task.origin import found_in
 from shimproc.crash import point
 
 log = logging.getLogger(__name__)
@@ -30,14 +32,33 @@ def names(rows: Iterable[TaskRow]) -> list[Task]:
     return [(row.namespace, row.id) for row in rows]
 
 
-def sort_out(rows: Iterable[TaskRow], catalog: Catalog, unanswered: Mapping[Task, Sequence[Begun]]) -> TakeBack:
+def salvage(state: Path, rows: Iterable[TaskRow], catalog: Catalog) -> list[Salvaged]:
+    """Tasks that are in no database, and in their bundles; their containers are put into the catalog, if they are not there."""
+    found = []
+    for path in bundle.strangers(state, {Path(row.bundle) for row in rows}):
+        told = found_in(path)
+        if told is None or told[0].phase == DELETED:  # it was on its way out, and is swept
+            continue
+        row, container = told
+        log.warning("%s is the bundle of a task that the database does not know; it is taken back from there", path)
+        is_new = row.phase != CREATING and catalog.find(row.namespace, row.id) is None
+        if is_new:
+            catalog.put_container(container)
+        found.append(Salvaged(row, container if is_new else None))
+    return found
+
+
+def sort_out(
+    rows: Iterable[TaskRow], salvaged: Iterable[Salvaged], catalog: Catalog, unanswered: Mapping[Task, Sequence[Begun]]
+) -> TakeBack:
     """What is to be taken back and what undone; a row whose container is gone cannot be gone on with.
 
     Parameters
     ----------
+    salvaged : those that the database does not know.
     unanswered : by (namespace, id) what a former daemon had begun.
     """
-    found = []
+    found = [Former(one.row, (), undo=one.row.phase == CREATING, salvaged=one) for one in salvaged]
     for row in rows:
         whole = row.phase not in (CREATING, DELETED) and catalog.find(row.namespace, row.id) is not None
         found.append(Former(row, tuple(unanswered.get((row.namespace, row.id), ())), undo=not whole))

@@ -39,10 +39,11 @@ from shimproc import flow
 from shimproc.crash import point
 from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented
 from shimproc.flow import Pending
-from shimproc.loop import LoopLike
+from shimproc.loop import LoopLike, after
 from shimproc.runtimes.plain import NO_CHECKPOINT
 
 log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
 Deed = Callable[[Call], Coroutine[Any, Any, Any]]
 _SERVED_BY_TASKS = frozenset(
     {
@@ -80,12 +81,21 @@ class Parts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Salvaged:
+    """A task that the database does not know; ``container``: its own, if the database does not know that, either."""
+
+    row: TaskRow
+    container: Container | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Former:
     """A task of a former daemon, with the requests about it that were begun and not answered."""
 
     row: TaskRow
     unanswered: tuple[Begun, ...]
     undo: bool
+    salvaged: Salvaged | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,6 +168,8 @@ class RuntimeActor(LoopActor):
     def on_removed(self, message: Removed) -> None:
         """Nothing is left of a task; its id is free."""
         self._registry.remove(message.namespace, message.id)
+        if message.heard is not None:
+            message.heard.set(None)
 
     def on_drop_container(self, message: DropContainer) -> None:
         """The container of a ``tasks.run`` goes with its task."""
@@ -172,9 +184,28 @@ class RuntimeActor(LoopActor):
             entry.ref = TaskActor.start(self.loop, self._tools, row, container)
             if former.undo:
                 post(entry.ref, Undo(self._registry.undo(row.namespace, row.id), former.unanswered))
-            else:
-                entry.task = last_known(row)
+                continue
+            entry.task = last_known(row)
+            if former.salvaged is None:
                 post(entry.ref, Restore(former.unanswered))
+            else:
+                flow.spawn(self._salvage(entry.ref, former.salvaged), f"the salvage of {row.id}")
+
+    async def _salvage(self, ref: pykka.ActorRef[Any], found: Salvaged) -> None:
+        """On disk first, as if it had been made now; a full disk is waited for."""
+        row = found.row
+        while True:
+            try:
+                if found.container is None:
+                    await self._parts.exchange.publish(changes=(PutTask(row),))
+                else:
+                    await self._metadata.commit(found.container, PutTask(row))
+            except ShimyardError as error:
+                log.error("%s/%s waits to be recorded: %s", row.namespace, row.id, error)
+                await after(self.loop, RETRY_SECONDS)
+            else:
+                post(ref, Restore())
+                return
 
     # -- tasks
 

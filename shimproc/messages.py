@@ -63,9 +63,9 @@ class Fork(Message):
 class Create(Message):
     """Make the task: mounts, stdio, and its init held before the user's program.
 
-    ``runtime``: {name, command, root, options}; ``runtime_id``: the id that the OCI runtime knows it by, unique on the
-    host; ``log``: {path, max_size, max_files}; ``capture``: bytes of each stream to keep; ``checkpoint``: {path, parent,
-    work_path}, what its start is to restore in place of making an init now; None for an ordinary task."""
+    ``runtime``: {name, command, root, options}; ``runtime_id``: what the OCI runtime calls it, unique on the host; ``log``:
+    {path, max_size, max_files}; ``capture``: bytes of each stream to keep; ``checkpoint``: {path, parent, work_path}, to be
+    restored by the start; ``origin``: what the daemon wants to find here should it lose its own record of the task."""
 
     tag: ClassVar[str] = "create"
     runtime_id: str
@@ -76,6 +76,7 @@ class Create(Message):
     log: Mapping[str, Any]
     capture: int | None = None
     checkpoint: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +244,7 @@ class Shutdown(Message):
 @dataclass(frozen=True, slots=True)
 class Created(Message):
     """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's;
-    ``oom_file``, ``oom_kills``: ``shimproc.oom.counted``. With ``checkpoint`` there is no init yet (``pid`` is 0): the start
-    restores it."""
+    ``oom_file``, ``oom_kills``: ``shimproc.oom.counted``. With ``checkpoint`` there is none yet (``pid`` 0): start restores it."""
 
     tag: ClassVar[str] = "created"
     at: int

@@ -19,6 +19,7 @@ from actors.messages import (
     Call,
     Expired,
     Probed,
+    Removed,
     Reply,
     Restore,
     ShimEvent,
@@ -147,7 +148,9 @@ class TaskActor(CheckpointDeeds):
         def answer(outcome: Pending[None]) -> None:
             if outcome.error is not None:  # its row stays, for the next daemon to try
                 log.error("undo of %s failed", self._row.id, exc_info=outcome.error)
-            message.done.set(None)
+                message.done.set(None)
+            else:  # not before the runtime has heard that the id is free
+                post(self._tools.runtime, Removed(self._row.namespace, self._row.id, message.done))
             self._ready.set(None)  # who has asked meanwhile hears that it is gone
             for begun in message.unanswered:
                 begun.reply.drop()

@@ -51,6 +51,7 @@ def _news(phase: str, event: Message, shim_pid: int) -> dict[str, Any]:
             news = {"phase": _later(phase, CREATED), "pid": event.pid, "begun": event.begun, "shim_pid": shim_pid}
         case Started():
             news = {"phase": _later(phase, RUNNING), "started_at": event.at, "pid": event.pid}
+            news |= {"begun": event.begun} if event.begun else {}
         case Paused() if phase == RUNNING:
             news = {"phase": PAUSED}
         case Resumed() if phase == PAUSED:

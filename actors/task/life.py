@@ -19,6 +19,7 @@ from actors.shimlink import Answer, ShimLink
 from actors.store.tasks import TaskRow
 from actors.task.events import CREATING, forgotten
 from actors.task.failures import named, program_of
+from actors.task.origin import origin_of
 from actors.task.progress import Progress
 from actors.task.remains import Remains
 from actors.task.tools import Tools
@@ -155,6 +156,7 @@ class Life:
             log=self._tools.log_settings(row.namespace, row.id),
             capture=row.extra.get("capture"),
             checkpoint=row.extra.get("checkpoint"),
+            origin=origin_of(row, self._container),
         )
 
     def _prepare(self, *, mounted: bool) -> None:
