@@ -244,7 +244,7 @@ class Shutdown(Message):
 @dataclass(frozen=True, slots=True)
 class Created(Message):
     """Init exists and is held. ``begun``: when it began (``process.estate``), by which its pid is known from a later one's;
-    ``oom_file``, ``oom_kills``: ``shimproc.oom.counted``. With ``checkpoint`` there is none yet (``pid`` 0): start restores it."""
+    ``oom_file``, ``oom_kills``: ``shimproc.oom.counted``. With ``checkpoint`` there is none yet (pid 0): start restores it."""
 
     tag: ClassVar[str] = "created"
     at: int
