@@ -227,7 +227,7 @@ class Solo(Habit):
             await self._remove()
             await self.surely("containers.delete")
         else:
-            await self._until_gone(60)
+            await self._until_gone(160)
 
     async def _check_failed(self, ran: dict[str, Any], *, rm: bool) -> None:
         """Nothing is left; or, where the shim was killed before it could say so, what the runtime has left says 1."""
@@ -235,12 +235,12 @@ class Solo(Habit):
             if ran["result"].get("task", ran["result"])["exit_status"] not in (None, 1):
                 self.wrong("tasks.run", ran)
             elif rm:
-                await self._until_gone(60)
+                await self._until_gone(160)
             else:
                 await self._remove()
                 await self.surely("containers.delete")
         else:
-            await self._until_gone(60)
+            await self._until_gone(160)
 
     async def _until_gone(self, tries: int) -> None:
         for _ in range(tries):

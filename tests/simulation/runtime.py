@@ -259,6 +259,9 @@ class SimCgroup:
     def folder(self, _controller: str) -> None:
         """Nothing is counted here: neither what is used nor whom the OOM killer strikes."""
 
+    def folder(self, _controller: str) -> None:
+        """Seen nowhere: nothing is counted."""
+
     def pids(self) -> list[int]:
         return sorted(self.container.members)
 
