@@ -259,9 +259,6 @@ class SimCgroup:
     def folder(self, _controller: str) -> None:
         """Nothing is counted here: neither what is used nor whom the OOM killer strikes."""
 
-    def folder(self, _controller: str) -> None:
-        """Seen nowhere: nothing is counted."""
-
     def pids(self) -> list[int]:
         return sorted(self.container.members)
 
@@ -276,6 +273,9 @@ class SimCgroup:
 
     def remove(self) -> bool:
         return True
+
+    def remove_inner(self, _prefix: str) -> None:
+        """None is made within."""
 
 
 class SimFamily:
