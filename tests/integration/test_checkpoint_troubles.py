@@ -61,7 +61,7 @@ def free_port() -> int:
 def connected(scene: Scene) -> Map:
     """A task that has a TCP connection with itself, on the host's loopback: told on stdout once it stands."""
     port = free_port()
-    ends = f"(echo up; sleep 1000) | nc -l -p {port} & until sleep 1000 | nc 127.0.0.1 {port}; do :; done"
+    ends = f"(echo up; sleep 1000) | nc -l -p {port} & sleep 1000 | until nc 127.0.0.1 {port}; do :; done"
     params = scene.shell(ends.replace("nc ", "/bin/busybox nc "), stdio={"stdout": "log:"})
     spaces = params["spec"]["linux"]["namespaces"]
     params["spec"]["linux"]["namespaces"] = [one for one in spaces if one["type"] != "network"]
