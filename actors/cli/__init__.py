@@ -21,6 +21,8 @@ from shimproc.errors import ShimyardError
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 _OWN_FAILURE: Final = 125
+_COMPLETE: Final = "__complete"
+"""What completion scripts call; not for people."""
 
 
 class Command(NamedTuple):
@@ -44,12 +46,23 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "rm": Command("tasks", "remove tasks and their containers"),
     "logs": Command("logs", "show what a task has written"),
     "inspect": Command("tasks", "show containers and their tasks as JSON"),
+    "status": Command("status", "tell how a task is: its state, processes, usage and last output"),
+    "is-active": Command("status", "tell by word and exit status whether tasks run"),
+    "stats": Command("stats", "show what tasks use, live"),
+    "top": Command("top", "show all tasks live, to sort, look into and kill"),
+    "pause": Command("control", "freeze tasks"),
+    "resume": Command("control", "let paused tasks go on"),
+    "unpause": Command("control", "the same as resume"),
+    "update": Command("control", "change the limits of running tasks"),
+    "checkpoint": Command("control", "write a task's state to a folder, and end it"),
+    "restore": Command("control", "let a task go on from its checkpoint"),
     "events": Command("events", "show what happens, from now on or from an earlier moment on"),
     "containers": Command("containers", "list, show, create, change and remove containers"),
     "namespaces": Command("namespaces", "list, create, change and remove namespaces"),
     "daemon": Command("daemon", "run the daemon in the foreground, or stop it"),
     "keys": Command("keys", "make a pair of keys for tcp:// addresses"),
     "doctor": Command("doctor", "check what this host can run, and say what is missing"),
+    "completion": Command("completion", "print a script that completes commands, options and ids in a shell"),
     "version": Command("version", "show the versions of this command and of the daemon"),
 }
 
@@ -87,6 +100,8 @@ def _execute(name: str, command: Command, arguments: Namespace) -> int:
 
 
 def _known(name: str) -> Command:
+    if name == _COMPLETE:
+        return Command("completion", "complete a command line")
     if name not in COMMANDS:
         _top().error(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}")
     return COMMANDS[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from argparse import Namespace
 from typing import TYPE_CHECKING, Final
@@ -106,6 +105,7 @@ class _Plain:
         self._attached = attached
         self._remote = remote
         self._told = 0
+        self._over = False
 
     def execute(self, *, stdin: bool, proxy: bool) -> int:
         """To its end; its exit status."""
@@ -121,6 +121,7 @@ class _Plain:
             threading.Thread(target=self._write, name="stdin", daemon=True).start()
         self._show()
         waiting.join()
+        self._over = True
         if forwarder is not None:
             forwarder.stop()
         if isinstance(ended[0], ShimyardError):
@@ -146,8 +147,8 @@ class _Plain:
             while data := os.read(0, _BLOCK):
                 self._attached.write(data)
         except (OSError, ShimyardError) as error:
-            if not isinstance(error, FailedPrecondition):
-                print(f"shimyard: stdin is not passed on any more: {error}", file=sys.stderr)
+            if not self._over and not isinstance(error, FailedPrecondition):
+                say(f"stdin is not passed on any more: {error}")
 
 
 VERBS = {"attach": Verb(_configure, _attach)}

@@ -18,12 +18,19 @@ def _configure(parser: Parser) -> None:
     add("--tail", type=values.lines, metavar="N", help="the last N lines only (all: every one)")
     add("--since", type=values.moment, metavar="TIME", help="from a moment on: 10m (ago), a date and time, or seconds since 1970")
     add("-t", "--timestamps", action="store_true", help="put the time before each line")
+    add("--exec", metavar="EXEC_ID", help="what an exec of the task has written (exec -d)")
     add("id", metavar="ID", help="of a task whose output goes to its log (run -d)")
 
 
 def _logs(arguments: Namespace) -> int:
     with connect(arguments) as client:
-        pieces = client.tasks.logs(arguments.id, follow=arguments.follow, tail=arguments.tail, since=arguments.since)
+        pieces = client.tasks.logs(
+            arguments.id,
+            exec_id=arguments.exec,
+            follow=arguments.follow,
+            tail=arguments.tail,
+            since=arguments.since,
+        )
         for piece in pieces:
             if arguments.json:
                 show_json_line(piece)

@@ -85,9 +85,25 @@ def complain(error: ShimyardError, *, as_json: bool = False, about: str = "") ->
         say(f"{subject}{error.code.replace('_', ' ')}: {error.message}")
 
 
+def amount(number: int | None) -> str:
+    """Bytes as ``1.5M``; the units are powers of 1024, and None is ``-``."""
+    if number is None:
+        return "-"
+    size = float(number)
+    for unit in ("B", "K", "M", "G"):
+        if size < 1024:
+            return f"{size:.0f}{unit}" if unit == "B" or size >= 100 else f"{size:.1f}{unit}"
+        size /= 1024
+    return f"{size:.1f}T"
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _cell(value: Any) -> str:
-    text = "-" if value is None else str(value)
-    return "".join(character if character.isprintable() else "?" for character in text)  # an escape would be obeyed
+    return printable("-" if value is None else str(value))
 
 
 def _text(data: bytes) -> Any:

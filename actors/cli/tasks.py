@@ -59,11 +59,12 @@ def _row(task: Task) -> tuple[Any, ...]:
 def _status(task: Task) -> str:
     """``running 5m`` or ``stopped (7) 2h``."""
     if task.status == "stopped":
-        return f"stopped ({task.exit_status}) {_age(task.exited_at)}"
-    return f"{task.status} {_age(task.started_at or task.created_at)}"
+        return f"stopped ({task.exit_status}) {age(task.exited_at)}"
+    return f"{task.status} {age(task.started_at or task.created_at)}"
 
 
-def _age(since: int | None) -> str:
+def age(since: int | None) -> str:
+    """How long ago a time of the wire is, in its largest unit."""
     seconds = max(0, int(time.time()) - (since or 0) // 1_000_000_000)
     for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")):
         if seconds >= unit:
@@ -71,11 +72,12 @@ def _age(since: int | None) -> str:
     return f"{seconds}s"
 
 
-def _ids(parser: Parser) -> None:
+def add_ids(parser: Parser) -> None:
+    """One or more."""
     parser.add_argument("id", nargs="+", metavar="ID", help="of a task")
 
 
-def _each(arguments: Namespace, deed: Callable[[Client, str], Any], show: Callable[[str, Any], Any]) -> int:
+def each(arguments: Namespace, deed: Callable[[Client, str], Any], show: Callable[[str, Any], Any]) -> int:
     """Do it to every id; what ``show`` makes of the result is printed."""
     failed = False
     outcomes: list[Mapping[str, Any]] = []
@@ -99,15 +101,16 @@ def _each(arguments: Namespace, deed: Callable[[Client, str], Any], show: Callab
     return int(failed)
 
 
-def _id_alone(task_id: str, _: Any) -> str:
+def id_alone(task_id: str, _: Any) -> str:
+    """What ``each`` shows of what has no result."""
     return task_id
 
 
 def _start(arguments: Namespace) -> int:
-    return _each(arguments, _start_one, _id_alone)
+    return each(arguments, start_one, id_alone)
 
 
-def _start_one(client: Client, task_id: str) -> Mapping[str, int]:
+def start_one(client: Client, task_id: str) -> Mapping[str, int]:
     """A task that waits is let go; one that has ended makes room for a new one; a container without gets its first."""
     try:
         status = client.tasks.get(task_id).status
@@ -124,27 +127,37 @@ def _configure_stop(parser: Parser) -> None:
     add = parser.add_argument
     add("-t", "--time", type=values.span, metavar="TIME", help="wait so long before SIGKILL (default: the container's, or 10s)")
     add("-s", "--signal", metavar="SIGNAL", help="what asks it to end (default: the container's, or SIGTERM)")
-    _ids(parser)
+    add_ids(parser)
 
 
 def _stop(arguments: Namespace) -> int:
     def one(client: Client, task_id: str) -> Any:
         return client.tasks.stop(task_id, signal=_signal(arguments.signal), grace=arguments.time)
 
-    return _each(arguments, one, _id_alone)
+    return each(arguments, one, id_alone)
+
+
+def _exec_option(parser: Parser) -> None:
+    parser.add_argument("--exec", metavar="EXEC_ID", help="an exec of the task instead of the task itself")
+
+
+def _configure_wait(parser: Parser) -> None:
+    _exec_option(parser)
+    add_ids(parser)
 
 
 def _configure_kill(parser: Parser) -> None:
     parser.add_argument("-s", "--signal", default="SIGKILL", metavar="SIGNAL", help="its name or number (default SIGKILL)")
     parser.add_argument("-a", "--all", action="store_true", help="to every process of the task, not to its first only")
-    _ids(parser)
+    _exec_option(parser)
+    add_ids(parser)
 
 
 def _kill(arguments: Namespace) -> int:
     def one(client: Client, task_id: str) -> Any:
-        client.tasks.kill(task_id, _signal(arguments.signal) or "SIGKILL", all=arguments.all)
+        client.tasks.kill(task_id, _signal(arguments.signal) or "SIGKILL", all=arguments.all, exec_id=arguments.exec)
 
-    return _each(arguments, one, _id_alone)
+    return each(arguments, one, id_alone)
 
 
 def _signal(text: str | None) -> int | str | None:
@@ -153,12 +166,15 @@ def _signal(text: str | None) -> int | str | None:
 
 
 def _wait(arguments: Namespace) -> int:
-    return _each(arguments, lambda client, task_id: client.tasks.wait(task_id), lambda _, ended: ended.exit_status)
+    def one(client: Client, task_id: str) -> Any:
+        return client.tasks.wait(task_id, exec_id=arguments.exec)
+
+    return each(arguments, one, lambda _, ended: ended.exit_status)
 
 
 def _configure_rm(parser: Parser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="kill those that run")
-    _ids(parser)
+    add_ids(parser)
 
 
 def _rm(arguments: Namespace) -> int:
@@ -171,7 +187,7 @@ def _rm(arguments: Namespace) -> int:
         client.containers.delete(task_id)
         return ended
 
-    return _each(arguments, one, _id_alone)
+    return each(arguments, one, id_alone)
 
 
 def _inspect(arguments: Namespace) -> int:
@@ -198,10 +214,10 @@ def _task_of(client: Client, task_id: str) -> Task | None:
 
 VERBS = {
     "ps": Verb(_configure_ps, _ps),
-    "start": Verb(_ids, _start),
+    "start": Verb(add_ids, _start),
     "stop": Verb(_configure_stop, _stop),
     "kill": Verb(_configure_kill, _kill),
-    "wait": Verb(_ids, _wait),
+    "wait": Verb(_configure_wait, _wait),
     "rm": Verb(_configure_rm, _rm),
-    "inspect": Verb(_ids, _inspect),
+    "inspect": Verb(add_ids, _inspect),
 }

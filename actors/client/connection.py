@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import zmq
@@ -44,6 +44,21 @@ class Connection:
         finally:
             self._session.forget(request)
         return request.outcome()
+
+    def ask_all(
+        self, asked: Sequence[tuple[str, Mapping[str, Any]]], namespace: str | None, timeout: float | None
+    ) -> list[Exchanged]:
+        """Requests, ``(method, params)`` each, all at once; done when every one is answered, and ``outcome`` says how."""
+        requests = [self._session.request(method, namespace, params, timeout) for method, params in asked]
+        try:
+            for request in requests:
+                self._send(request)
+            deadline = None if timeout is None else time.monotonic() + timeout + GRACE
+            self._until(lambda: all(request.done for request in requests), deadline)
+        finally:
+            for request in requests:
+                self._session.forget(request)
+        return requests
 
     def stream(self, namespace: str | None, cursor: Cursor[T], deadline: float | None = None) -> Iterator[T]:
         """What a streaming method sends, over any number of lost connections; until ``deadline``, of time.monotonic."""

@@ -296,6 +296,12 @@ class Client:
         """Ask, and read the answer."""
         return wanted.read(self._connection().ask(wanted.method, self._namespace, wanted.params, self._timeout))
 
+    def perform_all(self, wanted: Sequence[Wanted[T]]) -> list[T | ShimyardError]:
+        """Ask many things at once, and read the answers, in order; what was refused is its error."""
+        asked = [(one.method, one.params) for one in wanted]
+        done = self._connection().ask_all(asked, self._namespace, self._timeout)
+        return [request.error or one.read(request.result) for one, request in zip(wanted, done, strict=True)]
+
     def stream(self, cursor: Cursor[S], deadline: float | None = None) -> Iterator[S]:
         """What a streaming method sends, from the cursor's place on. ``deadline``: of ``time.monotonic``."""
         return self._connection().stream(self._namespace, cursor, deadline)
