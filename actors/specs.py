@@ -7,11 +7,13 @@ host's seccomp profile. For the runtime ``process`` there is nothing to isolate:
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 from actors.records import Mount
 from actors.seccomp import host_profile
+from shimproc.userns import mappings
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOSTNAME: Final = "shimyard"
@@ -64,6 +66,9 @@ def default_spec(args: Sequence[str], *, host: bool = False) -> dict[str, Any]:
         "maskedPaths": list(_MASKED),
         "readonlyPaths": list(_READ_ONLY),
     }
+    if os.geteuid() != 0:  # an ordinary user's: root within is that user
+        linux["namespaces"].append({"type": "user"})
+        linux |= mappings()
     if (profile := host_profile(_CAPABILITIES)) is not None:
         linux["seccomp"] = profile
     process["capabilities"] = {kind: list(_CAPABILITIES) for kind in ("bounding", "effective", "permitted")}
@@ -78,7 +83,13 @@ def default_spec(args: Sequence[str], *, host: bool = False) -> dict[str, Any]:
 
 
 def host_rootfs() -> tuple[Mount, ...]:
-    """The host's own files under a private layer in memory, which is gone with the task: a container without any image."""
+    """The host's own files under a private layer in memory, which is gone with the task: a container without any image.
+
+    An ordinary user's are as they are, read-only: in a user namespace no part of what is mounted there can be had without
+    the rest (mount_namespaces(7), "Restrictions on mount namespaces").
+    """
+    if os.geteuid() != 0:
+        return (Mount("bind", "/", ("rbind", "rro")),)
     return (Mount("overlay", "overlay", ("lowerdir=/", "x-shimyard.upper=tmpfs")),)
 
 

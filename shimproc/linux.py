@@ -27,6 +27,11 @@ _PIDFD_INFO_EXIT: Final = 1 << 3
 _PIDFD_INFO: Final = struct.Struct("=QQ11Ii")  # mask, cgroup, 11 ids, exit code
 _PAGE: Final = 4096
 CLONE_NEWNS: Final = 0x20000
+CLONE_NEWUSER: Final = 0x10000000
+_SYS_MOUNT_SETATTR: Final = 442  # on every architecture (syscalls(2)); glibc 2.36 has it, and musl none
+_AT_FDCWD: Final = -100
+_AT_RECURSIVE: Final = 0x8000
+_MOUNT_ATTR_RDONLY: Final = 1
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 MS_RDONLY: Final = 1
@@ -105,6 +110,13 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
         raise OSError(errno.E2BIG, f"the options have {len(words)} bytes, and mount(2) takes {_PAGE - 1}", target)
     arguments = (_bytes(source), _bytes(target), _bytes(fstype) or None, ctypes.c_ulong(flags), words or None)
     _check(_libc.mount(*arguments), target)
+
+
+def make_readonly(target: str) -> None:
+    """A mount and all below it, whatever they are: mount_setattr(2), since Linux 5.12."""
+    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    number, flags, size = ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_ulong(_AT_RECURSIVE), ctypes.c_size_t(len(attributes))
+    _check(_libc.syscall(number, ctypes.c_long(_AT_FDCWD), _bytes(target), flags, attributes, size), target)
 
 
 def umount(target: str, flags: int = 0) -> None:

@@ -21,6 +21,8 @@ from shimproc.errors import FailedPrecondition, InvalidArgument, PermissionDenie
 codecs.lookup("unicode_escape")  # imports it now, in the forkserver, and not in every shim
 
 UPPER: Final = "x-shimyard.upper="
+READONLY: Final = "rro"
+"""Of a bind: all below it is read-only, too, as crun and runc have it."""
 _ATIME: Final = linux.MS_NOATIME | linux.MS_RELATIME | linux.MS_STRICTATIME
 # An option: (flags that it sets, flags that it clears). The last word on a flag counts.
 _FLAGS: Final[Mapping[str, tuple[int, int]]] = {
@@ -90,6 +92,7 @@ class _Options:
     spread: list[int] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     upper: str | None = None
+    readonly: bool = False
 
 
 def mount_all(mounts: Sequence[Mapping[str, Any]], rootfs: str) -> None:
@@ -144,6 +147,8 @@ def _mount(mount: Mapping[str, Any], rootfs: str) -> None:
         linux.mount(source, rootfs, "", flags, data)
     elif flags & linux.MS_BIND:
         _bind(source, rootfs, options)
+        if options.readonly:
+            linux.make_readonly(rootfs)
     else:
         if options.upper is not None:
             data = ",".join([*options.words, *_private_upper(fstype, options, rootfs)])
@@ -171,6 +176,8 @@ def _sorted(*lists: Sequence[str]) -> _Options:
             sets, clears = _FLAGS[option]
             found.flags = found.flags & ~clears | sets
             found.cleared = (found.cleared | clears) & ~sets
+        elif option == READONLY:
+            found.readonly = True
         elif option in _SPREAD:
             found.spread.append(_SPREAD[option])
         elif option.startswith(UPPER):

@@ -79,7 +79,7 @@ def _host() -> Iterator[Finding]:
         "user",
         None,
         "root" if root else f"uid {os.geteuid()}",
-        "" if root else "containers with mounts and cgroups need root; the runtime process does not",
+        "" if root else "containers are in a user namespace, without limits; those need root",
     )
     yield _cgroups()
     overlay = "overlay" in Path("/proc/filesystems").read_text(encoding="ascii")

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 
-from shimproc import images, mounts
+from shimproc import images, mounts, userns
 from shimproc.crash import point
 from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
 from shimproc.flow import Pending
@@ -89,6 +89,7 @@ class InitLife:
         try:
             if checkpoint is not None:
                 images.check(checkpoint["path"], checkpoint["parent"], terminal=bool(self._request.stdio.get("terminal")))
+            self._make_room()
             mounts.mount_all(self._request.mounts, self._rootfs)
             point("shim: rootfs mounted")
             self._io = await self._open()
@@ -107,6 +108,11 @@ class InitLife:
         point("shim: created journaled")
         self._end_if_reaped()
         return {"pid": self.pid}
+
+    def _make_room(self) -> None:
+        """An ordinary user may mount, and have containers, only in a user namespace; without one the next step says so."""
+        if userns.is_ordinary() and (self._request.mounts or self._request.runtime["name"] != "process"):
+            userns.enter()
 
     async def _open(self) -> ProcessIO:
         request, logs = self._request, LogSettings(**self._request.log)

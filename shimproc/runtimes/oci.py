@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from shimproc import userns
 from shimproc.cgroups import Cgroup
 from shimproc.errors import InvalidArgument, NotFound, ShimyardError, Unimplemented, Unknown
 from shimproc.freezer import freeze, thaw
@@ -74,6 +75,11 @@ class OciRuntime:
         more = ["--no-new-keyring"] if self._options.no_new_keyring else []
         await self._run("create", [*self._making(console), *more, self._options.id], fds)
         return self._made("created")
+
+    def refuse_limits(self) -> None:
+        """``FailedPrecondition`` where the bundle's spec asks for what nobody could hold to."""
+        with open(f"{self._options.bundle}/config.json", "rb") as config:  # noqa: PTH123 - pathlib costs the shim memory
+            userns.refuse_limits((json.load(config).get("linux") or {}).get("resources") or {})
 
     async def checkpoint(self, request: Checkpoint) -> None:
         """To the folder. ``FailedPrecondition`` with CRIU's own reasons; the container goes on then, as far as it can."""
@@ -187,6 +193,8 @@ class OciRuntime:
     def _command(self, verb: str, args: list[str]) -> tuple[str, ...]:
         options = self._options
         argv = [options.command, "--root", options.root, "--log", self._log, "--log-format", "json"]
+        if userns.is_ordinary():
+            argv += userns.without_cgroups(os.path.basename(options.command))  # noqa: PTH119 - pathlib costs the shim memory
         if options.systemd_cgroup:
             argv.append("--systemd-cgroup")
         return (*argv, verb, *args)
@@ -241,6 +249,8 @@ class OciBackend:
 
     async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Init's pid; its cgroup is remembered, to find the rest of the container by."""
+        if userns.is_ordinary():
+            self._runtime.refuse_limits()
         return self._know(await self._runtime.create(fds, console))
 
     def _know(self, pid: int) -> int:
@@ -297,7 +307,7 @@ class OciBackend:
     async def pause(self) -> None:
         """By the freezer of its cgroup, as the runtimes do it; what they tell of its state is read from there, too."""
         if self._cgroup is None:
-            raise Unimplemented("a container without a cgroup of its own cannot be paused; give it linux.cgroupsPath")
+            raise Unimplemented("a container without a cgroup of its own cannot be paused; give it linux.cgroupsPath, as root")
         await freeze(self._cgroup, self._reaper)
 
     def thaw(self) -> None:
@@ -307,6 +317,8 @@ class OciBackend:
 
     async def update(self, resources: Mapping[str, Any]) -> None:
         """The runtime's update."""
+        if userns.is_ordinary():
+            userns.refuse_limits(resources)
         await self._runtime.update(resources)
 
     async def delete(self, *, force: bool) -> None:  # noqa: ARG002 - a runtime refuses to delete what was only created

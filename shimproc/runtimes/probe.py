@@ -8,7 +8,6 @@ nothing left to be removed. A try takes 10 to 60 ms.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from shimproc import userns
 from shimproc.runtimes.failures import NOT_FOUND, Failure, explain
 
 _SECONDS: Final = 10
@@ -72,8 +72,6 @@ def _version_of(path: str) -> str:
 
 
 def _unusable(name: str, path: str) -> str | None:
-    if os.geteuid() != 0:
-        return f"{name} needs root here; run the daemon as root, or use the process runtime"
     with tempfile.TemporaryDirectory(prefix="shimyard-probe-") as folder:
         failure = _try(path, Path(folder))
     if failure is None:
@@ -92,6 +90,8 @@ def _try(path: str, folder: Path) -> Failure | None:
     (folder / "config.json").write_text(json.dumps(_spec()))
     container = folder.name
     command = [path, "--root", str(folder / "root"), "--log", str(folder / "log"), "--log-format", "json"]
+    if userns.is_ordinary():
+        command += userns.without_cgroups(Path(path).name)
     verb = ["create", "--bundle", str(folder), container]
     with (folder / "stderr").open("wb") as stderr:  # a file: init would inherit a pipe, and hold it
         done = _run([*command, *verb], stderr.fileno())
@@ -107,10 +107,13 @@ def _run(command: list[str], stderr: int) -> int:
 
 
 def _spec() -> Mapping[str, Any]:
+    kinds, more = ["pid", "mount", "ipc", "uts"], {}
+    if userns.is_ordinary():
+        kinds, more = [*kinds, "user"], userns.mappings()
     return {
         "ociVersion": "1.0.2",
         "process": {"user": {"uid": 0, "gid": 0}, "args": [_PROGRAM], "cwd": "/", "noNewPrivileges": True},
         "root": {"path": "rootfs"},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-        "linux": {"namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts")]},
+        "linux": {"namespaces": [{"type": kind} for kind in kinds], **more},
     }

@@ -51,6 +51,24 @@ def mounted(path: Path) -> list[str]:
     return [fields[5] for fields in table if fields[4] == str(path) or fields[4].startswith(f"{path}/")]
 
 
+def test_of_a_bind_all_is_readonly_where_that_is_asked_for(rootfs: Path, source: Path) -> None:
+    (source / "below").mkdir()
+
+    def deed() -> list[str]:
+        linux.mount("tmpfs", str(source / "below"), "tmpfs")
+        mount_all([mount("bind", source, "rbind", "rro")], str(rootfs))
+        refused = []
+        for path in (rootfs / "new", rootfs / "below/new"):
+            try:
+                path.touch()
+            except OSError as error:
+                refused.append(os.strerror(error.errno or 0))
+        (source / "below/new").touch()
+        return refused
+
+    assert privately(deed) == ["Read-only file system"] * 2
+
+
 @pytest.fixture
 def rootfs(tmp_path: Path) -> Path:
     path = tmp_path / "rootfs"

@@ -20,7 +20,7 @@ SHIM_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "one outside thing each",
         (
-            *("link", "keeper", "journal", "reaper", "mounts", "spawn", "door", "io", "images"),
+            *("link", "keeper", "journal", "reaper", "mounts", "userns", "spawn", "door", "io", "images"),
             *("cgroups", "cgroup_stats", "freezer", "oom"),
         ),
     ),
@@ -54,7 +54,7 @@ DAEMON_ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the roof", ("daemon",)),
 )
 CLIENT_MAY = ("shimproc.errors", "actors.identifiers", "actors.records", "actors.methods", "actors.shape")
-CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp", "actors.users")
+CLIENT_MAY_ALSO = ("actors.locations", "actors.specs", "actors.seccomp", "actors.users", "shimproc.userns")
 PROBES = ("shimproc.runtimes.probe", "shimproc.runtimes.probe_criu", "shimproc.cgroups")
 CLI_MAY = ("actors.client", "actors.config", "actors.specs", "actors.locations", "actors.records", "actors.methods")
 CLI_MAY_ALSO = ("actors.release", "shimproc.errors", "actors.identifiers", "actors.shape", "actors.users", *PROBES)
