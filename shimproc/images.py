@@ -15,7 +15,7 @@ from typing import Any, Final
 from shimproc.errors import FailedPrecondition, InvalidArgument, scarce
 
 INVENTORY: Final = "inventory.img"
-"""What CRIU reads first."""
+"""What CRIU writes last, and reads first."""
 PARENT: Final = "parent"
 """CRIU's link to the images that these are a difference to."""
 RECORD: Final = "shimyard.json"
@@ -74,9 +74,14 @@ def read(path: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
+def are_there(path: str) -> bool:
+    """Are there CRIU's images, as far as can be told by the one that it writes last?"""
+    return os.path.isfile(f"{path}/{INVENTORY}")  # noqa: PTH113 - pathlib costs the shim memory
+
+
 def check(path: str, parent: str | None, *, terminal: bool) -> None:
     """Can a task be restored from it, as far as can be told without CRIU? ``InvalidArgument`` names the field."""
-    if not os.path.isfile(f"{path}/{INVENTORY}"):  # noqa: PTH113 - pathlib costs the shim memory
+    if not are_there(path):
         what = f"has no {INVENTORY}: it is no checkpoint, or not a whole one" if os.path.isdir(path) else "is no folder"  # noqa: PTH112
         raise InvalidArgument(f"checkpoint: {path} {what}; name the path that was given to tasks.checkpoint")
     if parent is not None and not _is_parent(path, parent):

@@ -120,6 +120,7 @@ class InitCheckpoints(InitTakeOver):
         intent = Intent(self._now() + 1, made, request)
         self._later(intent.at)
         try:
+            criu.make_work(request.work_path, criu.DUMP_LOG)  # a log of before must not be taken for this one's
             intent.write(self._request.bundle)
             point("shim: checkpoint intended")
             await self._backend.checkpoint(request)
@@ -151,9 +152,13 @@ class InitCheckpoints(InitTakeOver):
             if (ended or not paused) and self._backend is not None:
                 self._backend.thaw()
             if ended and self._reaped is None:
-                with contextlib.suppress(NotFound):
-                    self._host.reaper.send(self.pid, signal.SIGKILL)
+                self._end_by_checkpoint()
         self._end_if_reaped()
+
+    def _end_by_checkpoint(self) -> None:
+        """CRIU has done it already; its end may not have been seen yet."""
+        with contextlib.suppress(NotFound):
+            self._host.reaper.send(self.pid, signal.SIGKILL)
 
     def _sign(self, request: Checkpoint) -> None:
         options = {name: value for name, value in request.to_map().items() if name not in ("path", "work_path", "exit")}
@@ -251,6 +256,8 @@ class InitCheckpoints(InitTakeOver):
     async def _go_on(self, estate: Estate) -> None:
         self._finish_checkpoint()
         await super()._go_on(estate)
+        if self._reason == CHECKPOINTED and self._reaped is None and self.status is None:  # CRIU was killed just before it did
+            self._end_by_checkpoint()
 
     def _finish_checkpoint(self) -> None:
         """One that a killed shim had begun: CRIU has come to its end meanwhile, if it was started."""
@@ -258,7 +265,7 @@ class InitCheckpoints(InitTakeOver):
         if intent is not None and self._checkpointed_at < intent.at:
             request = intent.request
             try:
-                if not criu.whole(f"{request.work_path}/{criu.DUMP_LOG}"):
+                if not (criu.whole(f"{request.work_path}/{criu.DUMP_LOG}") and images.are_there(request.path)):
                     raise Unavailable("its shim was killed before it was whole")
                 self._sign(request)
             except ShimyardError as error:

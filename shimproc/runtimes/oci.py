@@ -83,7 +83,6 @@ class OciRuntime:
 
     async def checkpoint(self, request: Checkpoint) -> None:
         """To the folder. ``FailedPrecondition`` with CRIU's own reasons; the container goes on then, as far as it can."""
-        criu.make_work(request.work_path, criu.DUMP_LOG)
         log = f"{request.work_path}/{criu.DUMP_LOG}"
         await self._have_criu("checkpoint", [*criu.dump_args(request), self._options.id], log, None)
 

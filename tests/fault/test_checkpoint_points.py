@@ -37,9 +37,11 @@ ROUTES = (
         "shim: checkpoint finished",
         "shim: restored journaled",
     ),
-    (  # the same left running; with exit told, and not answered; restored, and taken over by the second successor
+    (  # the same left running; with exit not begun, though the log of the one before is there; told, and not answered; restored,
+        # and taken over by the second successor
         "shim: checkpointed by the runtime",
         "shim: checkpoint finished",
+        "shim: checkpoint intended",
         "daemon: checkpointed by the shim",
         "shim: restored by the runtime",
         "shim: take-over begun",
