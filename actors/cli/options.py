@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from actors.cli import values
+from actors.cli import supervision, values
 from actors.cli.parser import Parser
 from actors.records import Mount, Runtime
 from actors.specs import default_spec, host_rootfs
@@ -39,6 +39,7 @@ def add_options(parser: Parser) -> None:
     _add_process(parser)
     _add_files(parser)
     _add_limits(parser)
+    supervision.add_options(parser)
     parser.add_argument("command", nargs=REMAINDER, metavar="COMMAND", help="what to run, with its arguments")
 
 
@@ -70,6 +71,7 @@ def container(arguments: Namespace, runtime: str) -> dict[str, Any]:
         "runtime": Runtime(runtime),
         "labels": dict(arguments.label),
         "timeout": arguments.timeout,
+        **supervision.params(arguments),
     }
 
 

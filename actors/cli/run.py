@@ -51,6 +51,7 @@ def execute(arguments: Namespace) -> int:
     """Run it."""
     address = address_of(arguments)
     try:
+        _check_restart(arguments)
         if arguments.tty:
             _check_terminal(arguments)
         if not arguments.address and not is_served(address):
@@ -74,6 +75,15 @@ def default_runtime(client: Client) -> str:
     told = about(client)
     usable = (runtime["name"] for runtime in told["runtimes"] if runtime["usable"])
     return str(told.get("default_runtime") or next(usable, ""))
+
+
+def _check_restart(arguments: Namespace) -> None:
+    if arguments.restart is None or arguments.restart.policy == "no":
+        return
+    if arguments.rm:
+        raise InvalidArgument("--restart: --rm removes the task after its first exit; leave out one of them")
+    if not arguments.detach:
+        raise InvalidArgument("--restart: a run in the foreground ends with its command's first exit; add --detach")
 
 
 def _check_terminal(arguments: Namespace) -> None:

@@ -14,6 +14,7 @@ from actors.records import (
     Container,
     Envelope,
     Exit,
+    Health,
     Map,
     Mount,
     Namespace,
@@ -135,7 +136,7 @@ class Containers:
         restart: Restart | None = None,
         stop: Stop | None = None,
         timeout: float | None = None,
-        health: Map | None = None,
+        health: Health | None = None,
     ) -> Wanted[Container]:
         """A container, without a task yet."""
         return Wanted("containers.create", _given(locals()), _record(Container))
@@ -198,7 +199,7 @@ class Tasks:
         restart: Restart | None = None,
         stop: Stop | None = None,
         timeout: float | None = None,
-        health: Map | None = None,
+        health: Health | None = None,
         rm: bool = False,
         wait: bool = False,
         capture: int | None = None,

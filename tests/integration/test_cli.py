@@ -229,3 +229,34 @@ def test_an_error_is_json_where_json_is_asked_for(cli: Cli) -> None:
     done = cli("logs", "nobody", "--json")
     assert done.returncode == 1
     assert json.loads(done.stderr)["error"]["code"] == "not_found"
+
+
+def test_a_detached_task_is_started_again_and_probed_as_its_options_say(cli: Cli) -> None:
+    cli.detached("plain", "true")
+    options = ["--restart", "on-failure:2", "--stop-signal", "SIGINT", "--stop-timeout", "3s"]
+    probe = ["--health-cmd", "exit 0", "--health-interval", "1h", "--health-retries", "2", "--health-start-period", "1s"]
+    done = cli("run", "-d", "--name", "web", "--runtime", "process", *options, *probe, "--", "sleep", "1000")
+    assert done.returncode == 0, done.stderr
+    (shown,) = cli.json("inspect", "web")
+    container = shown.get("container", shown)
+    assert container["restart"] == {"policy": "on-failure", "max_retries": 2, "backoff": None}
+    assert container["stop"] == {"signal": "SIGINT", "grace": 3.0}
+    assert container["health"]["args"] == ["/bin/sh", "-c", "exit 0"]
+    assert (container["health"]["interval"], container["health"]["retries"]) == (3600.0, 2)
+    assert cli("stop", "web").returncode == 0
+    assert cli("rm", "web", "plain").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--restart", "sometimes"], "is none of no, on-failure"),
+        (["--restart", "always"], "add --detach"),
+        (["--restart", "always", "-d", "--rm"], "leave out one of them"),
+        (["--health-retries", "2"], "--health-retries: it needs --health-cmd"),
+    ],
+)
+def test_a_supervision_that_makes_no_sense_is_refused_by_its_option(cli: Cli, options: list[str], why: str) -> None:
+    done = cli("run", "--runtime", "process", *options, "--", "true")
+    assert done.returncode == 125
+    assert why in done.stderr
