@@ -42,15 +42,18 @@ _HUNG_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A checkpoint that is begun. ``at``: no earlier than anything told before it; ``made``: the folder was made for it."""
+    """A checkpoint that is begun. ``at``: no earlier than anything told before it; ``made``: the folder was made for it;
+    ``outside``: see ``Backend``."""
 
     at: int
     made: bool
     request: Checkpoint
+    outside: Mapping[str, int]
 
     def write(self, bundle: str) -> None:
         """Before anything is done. ``ResourceExhausted``: no room for that."""
-        data = cbor2.dumps({"at": self.at, "made": self.made, "request": self.request.to_map()})
+        values = {"at": self.at, "made": self.made, "request": self.request.to_map(), "outside": dict(self.outside)}
+        data = cbor2.dumps(values)
         path = f"{bundle}/{_INTENT}"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -65,7 +68,7 @@ class Intent:
         try:
             with open(f"{bundle}/{_INTENT}", "rb") as file:  # noqa: PTH123 - pathlib costs the shim memory
                 values = cbor2.loads(file.read())
-            return cls(values["at"], values["made"], Checkpoint.from_map(values["request"]))
+            return cls(values["at"], values["made"], Checkpoint.from_map(values["request"]), values["outside"])
         except (FileNotFoundError, cbor2.CBORError, KeyError, TypeError, ShimyardError):
             return None
 
@@ -105,29 +108,26 @@ class InitCheckpoints(InitTakeOver):
             )
 
     def _check_streams(self) -> None:
-        stdio = self._request.stdio
-        for stream in ("stdin", "stdout", "stderr"):
-            field = f"stdio.{stream}"
-            direct = stream == "stdin" or self._capture is None
-            if direct and parse_uri(str(stdio.get(stream) or ""), field)[0] == "file" and not stdio.get("terminal"):
-                raise FailedPrecondition(
-                    f"{field}: the process itself has that file open, from outside of its container, and CRIU cannot write that "
-                    "down; give log:, attach: or a named pipe"
-                )
+        """Output to a file is appended; where the process stands in one that it reads could not be kept."""
+        if parse_uri(str(self._request.stdio.get("stdin") or ""), "stdio.stdin")[0] == "file":
+            raise FailedPrecondition(
+                "stdio.stdin: how far the process has read that file, from outside of its container, would be lost in a "
+                "checkpoint; give attach: or a named pipe"
+            )
 
     async def _write_down(self, request: Checkpoint, *, made: bool) -> dict[str, Any]:
         assert self._backend is not None
-        intent = Intent(self._now() + 1, made, request)
+        intent = Intent(self._now() + 1, made, request, self._backend.outside())
         self._later(intent.at)
         try:
             criu.make_work(request.work_path, criu.DUMP_LOG)  # a log of before must not be taken for this one's
             intent.write(self._request.bundle)
             point("shim: checkpoint intended")
-            await self._backend.checkpoint(request)
+            await self._backend.checkpoint(request, intent.outside)
             point("shim: checkpointed by the runtime")
             if not isinstance(self._state, Checkpointing):  # deleted meanwhile, by force
                 self._state.over()
-            self._sign(request)
+            self._sign(intent)
         except BaseException:
             images.clear(request.path, made=made)
             self._drop_intent()
@@ -160,10 +160,12 @@ class InitCheckpoints(InitTakeOver):
         with contextlib.suppress(NotFound):
             self._host.reaper.send(self.pid, signal.SIGKILL)
 
-    def _sign(self, request: Checkpoint) -> None:
+    def _sign(self, intent: Intent) -> None:
+        request = intent.request
         options = {name: value for name, value in request.to_map().items() if name not in ("path", "work_path", "exit")}
         created = {"version": _VERSION, "created_at": self._now(), "runtime": self._request.runtime["name"]}
-        images.sign(request.path, created | {"stdio": dict(self._request.stdio), "options": options})
+        more = {"stdio": dict(self._request.stdio), "options": options, "outside": dict(intent.outside)}
+        images.sign(request.path, created | more)
 
     def _tell_checkpointed(self, request: Checkpoint) -> Pending[None]:
         if request.exit:
@@ -200,7 +202,8 @@ class InitCheckpoints(InitTakeOver):
         streams.hold()
         try:
             images.check(path, checkpoint["parent"], terminal=bool(self._request.stdio.get("terminal")))
-            found = Images(path, checkpoint["work_path"], images.read(path).get("options") or {})
+            record = images.read(path)
+            found = Images(path, checkpoint["work_path"], record.get("options") or {}, record.get("outside") or {})
             with self._host.reaper.expecting():
                 self._watch(await backend.restore(found, streams.child, streams.console))
             point("shim: restored by the runtime")
@@ -267,7 +270,7 @@ class InitCheckpoints(InitTakeOver):
             try:
                 if not (criu.whole(f"{request.work_path}/{criu.DUMP_LOG}") and images.are_there(request.path)):
                     raise Unavailable("its shim was killed before it was whole")
-                self._sign(request)
+                self._sign(intent)
             except ShimyardError as error:
                 log.warning("the checkpoint %s is undone: %s", request.path, error)
                 images.clear(request.path, made=intent.made)

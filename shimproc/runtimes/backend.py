@@ -17,11 +17,12 @@ from shimproc.messages import Checkpoint
 @dataclass(frozen=True, slots=True)
 class Images:
     """A checkpoint to restore from. ``work_path``: where CRIU's log goes; ``options``: those that it was made with, by the
-    names that ``Checkpoint`` has for them."""
+    names that ``Checkpoint`` has for them; ``outside``: what ``Backend.outside`` had told."""
 
     path: str
     work_path: str
     options: Mapping[str, Any]
+    outside: Mapping[str, int]
 
 
 class ExecFiles:
@@ -130,9 +131,13 @@ class Backend(Protocol):
     def thaw(self) -> None:
         """Let them go on, if they are frozen. What was sent SIGKILL needs it, too: on v1 a frozen process does not die."""
 
-    async def checkpoint(self, request: Checkpoint) -> None:
+    def outside(self) -> Mapping[str, int]:
+        """Files that its processes have open from outside of it, by CRIU's names; each with the number of the one of init's
+        first three descriptors that stands for it."""
+
+    async def checkpoint(self, request: Checkpoint, outside: Mapping[str, int]) -> None:
         """Write init and its descendants down; they go on, or are ended, as it says. ``Unimplemented``, and why, where that
-        cannot be; a failure leaves them as they were, but perhaps frozen (``thaw``)."""
+        cannot be; a failure leaves them as they were, but perhaps frozen (``thaw``). ``outside``: told just before."""
 
     async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Make init as a checkpoint has it, running; returns its pid. Otherwise like ``create``."""

@@ -25,6 +25,7 @@ from shimproc.runtimes import criu
 from shimproc.runtimes.backend import Added, ExecFiles, Images
 from shimproc.runtimes.descendants import Family, naming, session
 from shimproc.runtimes.failures import Failure, explain
+from shimproc.runtimes.outside import files_from_outside, home_with, to_dump, to_restore
 from shimproc.runtimes.told import errors_in, read, size, try_to_write
 from shimproc.spawn import Command, run
 
@@ -81,23 +82,32 @@ class OciRuntime:
         with open(f"{self._options.bundle}/config.json", "rb") as config:  # noqa: PTH123 - pathlib costs the shim memory
             userns.refuse_limits((json.load(config).get("linux") or {}).get("resources") or {})
 
-    async def checkpoint(self, request: Checkpoint) -> None:
+    async def checkpoint(self, request: Checkpoint, outside: Mapping[str, int]) -> None:
         """To the folder. ``FailedPrecondition`` with CRIU's own reasons; the container goes on then, as far as it can."""
         log = f"{request.work_path}/{criu.DUMP_LOG}"
-        await self._have_criu("checkpoint", [*criu.dump_args(request), self._options.id], log, None)
+        env = self._for_criu(to_dump(outside))
+        await self._have_criu("checkpoint", [*criu.dump_args(request), self._options.id], log, None, env)
 
     async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None) -> int:
         """Init's pid, running. ``fds`` are in the places of those that it had."""
         criu.make_work(images.work_path, criu.RESTORE_LOG)
         _unlink(f"{self._options.bundle}/{PID_FILE}")
         args = ["--detach", *self._making(console), *criu.restore_args(images), self._options.id]
-        await self._have_criu("restore", args, f"{images.work_path}/{criu.RESTORE_LOG}", fds)
+        env = self._for_criu(to_restore(images.outside))
+        await self._have_criu("restore", args, f"{images.work_path}/{criu.RESTORE_LOG}", fds, env)
         return self._made("restored")
 
-    async def _have_criu(self, verb: str, args: list[str], log: str, fds: tuple[int, int, int] | None) -> None:
-        env = dict(_environment())
-        if self._options.criu is not None:
-            env["PATH"] = criu.search_path(self._options.criu, self._options.bundle, env.get("PATH", os.defpath))
+    def _for_criu(self, config: list[str]) -> Mapping[str, str]:
+        options, env = self._options, dict(_environment())
+        if options.criu is not None:
+            env["PATH"] = criu.search_path(options.criu, options.bundle, env.get("PATH", os.defpath))
+        if config:
+            env["HOME"] = home_with(config, options.bundle, env.get("HOME", "/"))
+        return env
+
+    async def _have_criu(
+        self, verb: str, args: list[str], log: str, fds: tuple[int, int, int] | None, env: Mapping[str, str]
+    ) -> None:
         try:
             await self._run(verb, args, fds, env)
         except ShimyardError as error:
@@ -257,9 +267,13 @@ class OciBackend:
         self._family = Family(pid, self._reaper)
         return pid
 
-    async def checkpoint(self, request: Checkpoint) -> None:
+    def outside(self) -> Mapping[str, int]:
+        """By what /proc tells of its processes."""
+        return files_from_outside(self.pids(), self._runtime.made() or 0)
+
+    async def checkpoint(self, request: Checkpoint, outside: Mapping[str, int]) -> None:
         """The runtime's checkpoint."""
-        await self._runtime.checkpoint(request)
+        await self._runtime.checkpoint(request, outside)
 
     async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """The runtime's restore; its cgroup is a new one."""

@@ -116,7 +116,11 @@ class PlainBackend:
         if self._cgroup is not None:
             thaw(self._cgroup)
 
-    async def checkpoint(self, request: Checkpoint) -> None:  # noqa: ARG002 - no request can be served
+    def outside(self) -> Mapping[str, int]:
+        """None: it has no inside."""
+        return {}
+
+    async def checkpoint(self, request: Checkpoint, outside: Mapping[str, int]) -> None:  # noqa: ARG002 - none can be served
         """Never."""
         raise Unimplemented(NO_CHECKPOINT)
 

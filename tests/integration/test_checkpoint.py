@@ -213,12 +213,37 @@ def test_bad_paths_are_refused_and_the_task_goes_on(counted: Counted, tmp_path: 
     counted.scene.remove(counted.id, force=True)
 
 
-def test_a_file_that_the_process_itself_has_open_is_named(scene: Scene, tmp_path: Path) -> None:
-    params = scene.sleeper(stdio={"stdout": f"file://{tmp_path}/out"})
+def test_a_file_that_the_process_itself_writes_is_gone_on_with(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
+    told = fifo("told").open_for_reading()
+    stdio = {"stdout": f"file://{tmp_path}/out", "stderr": told.uri}
+    script = "exec 5>&1; i=0; while :; do echo n$i; echo m$i >&5; echo >&2; i=$((i+1)); sleep 0.05; done"
+    params = scene.shell(script, stdio=stdio)
+    scene.run(params)
+    told.read_until(b"\n", 3)
+    path = str(tmp_path / "images")
+    scene.api.call("tasks.checkpoint", id=params["id"], path=path, exit=True)
+    scene.remove(params["id"])
+    before = (tmp_path / "out").read_text().split()
+    other = {**params, "id": scene.fresh_id()}
+    scene.api.call("containers.create", **other)
+    again = fifo("again").open_for_reading()
+    stdio = {"stdout": f"file://{tmp_path}/next", "stderr": again.uri}
+    scene.api.call("tasks.create", id=other["id"], checkpoint=path, stdio=stdio)
+    scene.api.call("tasks.start", id=other["id"])
+    again.read_until(b"\n", 3)
+    scene.remove(other["id"], force=True)
+    lines = before + (tmp_path / "next").read_text().split()
+    expected = [f"{letter}{number}" for number in range(len(lines)) for letter in "nm"]
+    assert lines == expected[: len(lines)]
+    assert len(lines) > len(before) + 3
+
+
+def test_a_file_that_the_process_itself_reads_is_in_the_way(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
+    params = scene.sleeper(stdio={"stdin": f"file://{tmp_path}/in"})
     scene.run(params)
     error = scene.api.refused("failed_precondition", "tasks.checkpoint", id=params["id"], path=str(tmp_path / "images"))
-    assert error.message.startswith("stdio.stdout: ")
-    assert "log:" in error.message
+    assert error.message.startswith("stdio.stdin: ")
     scene.remove(params["id"], force=True)
 
 

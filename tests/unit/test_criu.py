@@ -48,9 +48,9 @@ def test_every_option_is_a_flag_of_both_verbs() -> None:
     flags = ["--tcp-established", "--ext-unix-sk", "--shell-job", "--file-locks", "--empty-ns", "network"]
     paths = ["--image-path", "/images", "--work-path", "/work"]
     assert criu.dump_args(request) == [*paths, "--leave-running", *flags]
-    assert criu.restore_args(Images("/images", "/work", request.to_map())) == [*paths, *flags]
+    assert criu.restore_args(Images("/images", "/work", request.to_map(), {})) == [*paths, *flags]
     assert criu.dump_args(Checkpoint("/images", "/work", exit=True)) == paths
-    assert criu.restore_args(Images("/images", "/work", {})) == paths
+    assert criu.restore_args(Images("/images", "/work", {}, {})) == paths
 
 
 def test_the_cause_is_quoted_and_the_log_named(tmp_path: Path) -> None:
