@@ -52,11 +52,11 @@ class ExecFiles:
     def remove(self) -> None:
         """Remove them, as far as they are there."""
         self.unmake()
-        _unlink(self.process)
+        unlink(self.process)
 
     def unmake(self) -> None:
         """It is not made, after all."""
-        _unlink(self.pid_file)
+        unlink(self.pid_file)
 
 
 class Added(Protocol):
@@ -168,6 +168,7 @@ def _write(path: str, data: bytes) -> None:
         file.write(data)
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - pathlib costs the shim memory

@@ -22,7 +22,7 @@ from shimproc.io.console import Console
 from shimproc.messages import Checkpoint
 from shimproc.reaper import Reaper, send_all
 from shimproc.runtimes import criu
-from shimproc.runtimes.backend import Added, ExecFiles, Images
+from shimproc.runtimes.backend import Added, ExecFiles, Images, unlink
 from shimproc.runtimes.descendants import Family, naming, session
 from shimproc.runtimes.failures import Failure, explain
 from shimproc.runtimes.outside import files_from_outside, home_with, to_dump, to_restore
@@ -91,7 +91,7 @@ class OciRuntime:
     async def restore(self, images: Images, fds: tuple[int, int, int], console: Console | None) -> int:
         """Init's pid, running. ``fds`` are in the places of those that it had."""
         criu.make_work(images.work_path, criu.RESTORE_LOG)
-        _unlink(f"{self._options.bundle}/{PID_FILE}")
+        unlink(f"{self._options.bundle}/{PID_FILE}")
         args = ["--detach", *self._making(console), *criu.restore_args(images), self._options.id]
         env = self._for_criu(to_restore(images.outside))
         await self._have_criu("restore", args, f"{images.work_path}/{criu.RESTORE_LOG}", fds, env)
@@ -175,7 +175,7 @@ class OciRuntime:
             os.makedirs(self._options.bundle, 0o711, exist_ok=True)  # noqa: PTH103 - pathlib costs the shim memory
         with contextlib.suppress(NotFound):
             await self._run("delete", ["--force", self._options.id])
-        _unlink(f"{self._options.bundle}/{PID_FILE}")
+        unlink(f"{self._options.bundle}/{PID_FILE}")
 
     def remove_cgroup(self) -> None:
         """What a create or restore that failed may have left: crun makes the cgroup, then sets limits, and deletes what it knows.
@@ -401,11 +401,6 @@ def _for_terminal(console: Console | None) -> list[str]:
 
 def _environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OWN}
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - pathlib costs the shim memory
 
 
 def _write(path: str, text: str) -> None:
