@@ -26,6 +26,7 @@ _STATUS: Final = {"not_found_executable": 127, "not_executable": 126}
 _REASONS: Final = {
     "timeout": "its time was over, so it was stopped",
     "oom": "it was killed: out of memory",
+    "checkpoint": "it ended with its checkpoint; it goes on with: shimyard restore",
     "shim-lost": "its shim was lost; nobody knows how it ended",
 }
 Dial = Callable[[float | None], "Client"]

@@ -108,16 +108,18 @@ class AsyncAttached:
 
     async def _write(self, piece: bytes) -> bool:
         """Is it written? False if it could not be sent, since the connection is lost."""
-        if self._attaching.reading.request.broken:
+        async with self._beginning:  # while another attaches again there is no stream to write to
+            through = self._attaching.reading.request
+        if through.broken:
             return False
         connection = self._connect()
-        written = connection.request("tasks.attach.write", None, self._attaching.write_params(piece), None)
+        written = connection.request("tasks.attach.write", None, self._attaching.write_params(through, piece), None)
         try:
             await connection.send(written)
             await connection.until(written, lambda: written.done or written.broken, None)
         finally:
             connection.forget(written)
-        return self._attaching.is_written(written)
+        return self._attaching.is_written(written, through)
 
     async def _begin(self) -> None:
         """Until it is attached."""
@@ -134,6 +136,7 @@ class AsyncAttached:
                     return
             except BaseException:
                 connection.forget(request)
+                request.broken = not request.done  # whoever comes next tries again
                 raise
 
     async def _begin_again(self) -> None:

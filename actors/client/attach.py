@@ -106,14 +106,16 @@ class Attached:
 
     def _write(self, piece: bytes) -> bool:
         """Is it written? False if it could not be sent, since the connection is lost."""
-        if self._attaching.reading.request.broken:
+        with self._beginning:  # while another thread attaches again there is no stream to write to
+            through = self._attaching.reading.request
+        if through.broken:
             return False
-        written = self._connection.request("tasks.attach.write", None, self._attaching.write_params(piece))
+        written = self._connection.request("tasks.attach.write", None, self._attaching.write_params(through, piece))
         try:
             self._connection.until(lambda: written.done or written.broken)
         finally:
             self._connection.forget(written)
-        return self._attaching.is_written(written)
+        return self._attaching.is_written(written, through)
 
     def _begin(self) -> None:
         """Until it is attached."""
@@ -125,6 +127,7 @@ class Attached:
                 connection.until(lambda: attaching.settled)
             except BaseException:
                 connection.forget(request)
+                request.broken = True  # whoever comes next tries again
                 raise
             if attaching.is_attached():
                 return

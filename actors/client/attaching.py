@@ -118,17 +118,16 @@ class Attaching:
 
     # -- input
 
-    def write_params(self, data: bytes) -> Mapping[str, Any]:
-        """Of ``tasks.attach.write``. ``FailedPrecondition`` once the stream has ended."""
-        request = self.reading.request
-        if request.done:
+    def write_params(self, through: Exchanged, data: bytes) -> Mapping[str, Any]:
+        """Of ``tasks.attach.write``, through this attachment. ``FailedPrecondition`` once it has ended."""
+        if through.done:
             raise FailedPrecondition(f"{self.id} takes no input any more: it has ended")
-        return {"stream": request.stream, "data": data}
+        return {"stream": through.stream, "data": data}
 
-    def is_written(self, request: Exchanged) -> bool:
+    def is_written(self, request: Exchanged, through: Exchanged) -> bool:
         """Did it get there? False if it did not, since the connection was lost before. Raises what went wrong."""
-        if isinstance(request.error, NotFound) and not self.reading.request.done:
-            self.reading.request.broken = True  # the daemon does not know the stream: it came over another connection
+        if isinstance(request.error, NotFound) and not through.done:
+            through.broken = True  # the daemon does not know the stream: it came over another connection
             return False
         if not request.broken:
             request.outcome()

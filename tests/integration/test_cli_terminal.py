@@ -10,8 +10,9 @@ import subprocess
 
 import pytest
 
-from tests.support.daemon import command
+from tests.support.daemon import Daemon, command
 from tests.support.scene import Scene
+from tests.support.specs import Image
 from tests.support.typist import SECONDS, Typist, children
 
 SHELL = "stty -echo; PS1='$ '; echo ready; while read line; do eval \"$line\"; done"
@@ -201,6 +202,33 @@ def test_what_was_started_in_the_background_with_a_terminal_is_attached_to(plain
         assert typist.status() == 4
     assert "hello" in plain_desk.quietly("logs", "shell").stdout
     plain_desk.scene.remove("shell")
+
+
+def test_typing_goes_on_while_the_daemon_is_away_and_the_status_is_true(own_daemon: Daemon, image: Image) -> None:
+    """The terminal's bytes go from our named pipes to the shim and back, past the daemon."""
+    desk = Desk(Scene(own_daemon, image, "process"))
+    with desk.run("--rm") as typist:
+        own_daemon.kill9()
+        typist.type("echo without a daemon\r")
+        typist.until("without a daemon\r\n")
+        own_daemon.restart()
+        typist.type("exit 6\r")
+        assert typist.status() == 6
+        assert typist.is_cooked()
+    desk.scene.clear()
+
+
+def test_a_terminal_that_is_attached_to_goes_on_over_a_restart_of_the_daemon(own_daemon: Daemon, image: Image) -> None:
+    desk = Desk(Scene(own_daemon, image, "process"))
+    desk.quietly("run", "-dit", "--name", "shell", "--runtime", "process", "--", "/bin/sh", "-c", SHELL)
+    with desk.sit_down("attach", "shell") as typist:
+        typist.type("echo be''fore\r")  # which its echo, of a terminal that is not raw yet, does not look like
+        typist.until("before\r\n")
+        own_daemon.kill9()
+        own_daemon.restart()
+        typist.type("exit 6\r")
+        assert typist.status() == 6, typist.shown
+    desk.scene.clear()
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import command
-from tests.support.runtimes import need
+from tests.support.runtimes import need, need_criu
 from tests.support.scene import Scene
 from tests.support.typist import SECONDS, Typist
 
@@ -169,6 +169,19 @@ def test_checkpoint_and_restore_ask_for_what_they_say(plain_cli: Cli, tmp_path: 
     refused = plain_cli("restore", "web", str(tmp_path / "images"))
     assert (refused.returncode, "checkpoint: " in refused.stderr) == (1, True)
     plain_cli.scene.api.call("containers.delete", id="web")
+
+
+@pytest.mark.parametrize("runtime", ["runc"])
+def test_a_task_is_checkpointed_and_restored(cli: Cli, tmp_path: Path) -> None:
+    need_criu()
+    cli.task("web", "exec sleep 1000")
+    images = str(tmp_path / "images")
+    done = cli("checkpoint", "web", images)
+    assert (done.returncode, done.stdout) == (0, f"{images}\n"), done.stderr
+    assert cli("is-active", "web").returncode == 3
+    done = cli("restore", "web", images)
+    assert (done.returncode, done.stdout) == (0, "web\n"), done.stderr
+    assert cli("is-active", "web").returncode == 0
 
 
 def test_completion_knows_commands_options_and_ids(plain_cli: Cli) -> None:
