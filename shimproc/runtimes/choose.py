@@ -7,7 +7,8 @@ import json
 from shimproc.messages import Create
 from shimproc.reaper import Reaper
 from shimproc.runtimes.backend import Backend
-from shimproc.runtimes.oci import OciBackend, OciOptions, OciRuntime
+from shimproc.runtimes.container import OciBackend
+from shimproc.runtimes.oci import OciOptions, OciRuntime
 from shimproc.runtimes.plain import PlainBackend
 
 

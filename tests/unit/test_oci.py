@@ -13,7 +13,8 @@ import pytest
 from shimproc.cgroups import Cgroup
 from shimproc.errors import FailedPrecondition, InvalidArgument, NotFound, ShimyardError
 from shimproc.reaper import children
-from shimproc.runtimes.oci import OciBackend, OciOptions, OciRuntime
+from shimproc.runtimes.container import OciBackend
+from shimproc.runtimes.oci import OciOptions, OciRuntime
 from tests.support import cgroups
 from tests.support.backends import created, ran
 from tests.support.runtimes import need
