@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 from argparse import Namespace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from actors.cli import terminal
 from actors.cli.connection import connect, dial
@@ -44,9 +45,17 @@ def _attach(arguments: Namespace) -> int:
         remote = Remote(lambda: dial(arguments, KILL_SECONDS), target)
         if arguments.json:
             return _as_json(client, attached, target)
-        if stdio.terminal and stdin and os.isatty(0):
-            return _on_terminal(arguments, attached, remote)
-        return _Plain(client, attached, remote).execute(stdin=stdin, proxy=arguments.sig_proxy == "true")
+        on_terminal = stdio.terminal and stdin and os.isatty(0)
+        if on_terminal and (size := terminal.size()) is not None:
+            remote.resize(size[0], size[1] + 1)  # a size that changes makes full-screen programs draw anew, as docker does
+            remote.resize(*size)
+
+        def wait() -> Exit:
+            with dial(arguments) as other:
+                return _exit_of(other, target)
+
+        how = How(stdin, arguments.detach_keys if on_terminal else None, proxy=arguments.sig_proxy == "true")
+        return play(attached, remote, wait, how)
 
 
 def _stdio_of(client: Client, target: Target) -> Stdio:
@@ -76,21 +85,33 @@ def _exit_of(client: Client, target: Target) -> Exit:
     return client.tasks.wait(target.id, exec_id=target.exec_id)
 
 
-def _on_terminal(arguments: Namespace, attached: Attached, remote: Remote) -> int:
+class How(NamedTuple):
+    """How a process is shown.
+
+    Parameters
+    ----------
+    stdin : what comes to ours is passed on.
+    keys : it has a terminal, and so have we: it becomes raw, and these keys detach.
+    proxy : signals are passed on; with a terminal, see ``session.Plan``.
+    closes : the end of our stdin is that of the process's; else others may write to it, too.
+    """
+
+    stdin: bool
+    keys: bytes | None = None
+    proxy: bool = True
+    closes: bool = False
+    leaves: bool = True
+
+
+def play(attached: Attached, remote: Remote, deed: Callable[[], Exit], how: How) -> int:
+    """Until its end; the exit status. ``deed`` waits for the end, in a thread of its own."""
+    if how.keys is None:
+        return _Plain(attached, remote, deed).execute(how)
     from actors.cli.session import AttachStreams, Plan, Session  # noqa: PLC0415 - for terminals only
 
-    size = terminal.size()
-    if size is not None:
-        remote.resize(size[0], size[1] + 1)  # a size that changes makes full-screen programs draw anew, as docker does
-        remote.resize(*size)
-    session = Session(remote, Plan(arguments.detach_keys, reads_keys=True, leaves=True, size=size))
+    session = Session(remote, Plan(how.keys, reads_keys=True, leaves=how.leaves, size=terminal.size()))
     streams = AttachStreams(attached)
-
-    def wait() -> Exit:
-        with dial(arguments) as client:
-            return _exit_of(client, remote.target)
-
-    outcome = session.play(streams, wait)
+    outcome = session.play(streams, deed)
     if streams.error is not None and not isinstance(outcome, Exit):
         complain(streams.error)
         os._exit(1)  # a thread still waits for its exit
@@ -98,18 +119,18 @@ def _on_terminal(arguments: Namespace, attached: Attached, remote: Remote) -> in
 
 
 class _Plain:
-    """Without a terminal: its streams to ours, one to one."""
+    """Without a terminal of ours: its streams to ours, one to one."""
 
-    def __init__(self, client: Client, attached: Attached, remote: Remote) -> None:
-        self._client = client
+    def __init__(self, attached: Attached, remote: Remote, deed: Callable[[], Exit]) -> None:
         self._attached = attached
         self._remote = remote
+        self._deed = deed
         self._told = 0
         self._over = False
 
-    def execute(self, *, stdin: bool, proxy: bool) -> int:
+    def execute(self, how: How) -> int:
         """To its end; its exit status."""
-        forwarder = Forwarder(self._remote) if proxy else None
+        forwarder = Forwarder(self._remote) if how.proxy else None
         if forwarder is not None:
             forwarder.start()
         else:
@@ -117,8 +138,8 @@ class _Plain:
         ended: list[Exit | ShimyardError] = []
         waiting = threading.Thread(target=self._wait, args=(ended,), name="exit", daemon=True)
         waiting.start()
-        if stdin:
-            threading.Thread(target=self._write, name="stdin", daemon=True).start()
+        if how.stdin:
+            threading.Thread(target=self._write, args=(how.closes,), name="stdin", daemon=True).start()
         self._show()
         waiting.join()
         self._over = True
@@ -137,15 +158,16 @@ class _Plain:
 
     def _wait(self, ended: list[Exit | ShimyardError]) -> None:
         try:
-            ended.append(_exit_of(self._client, self._remote.target))
+            ended.append(self._deed())
         except ShimyardError as error:
             ended.append(error)
 
-    def _write(self) -> None:
-        """The end of our stdin is not the end of the task's: others may write to it, too."""
+    def _write(self, closes: bool) -> None:
         try:
             while data := os.read(0, _BLOCK):
                 self._attached.write(data)
+            if closes:
+                self._attached.close_stdin()
         except (OSError, ShimyardError) as error:
             if not self._over and not isinstance(error, FailedPrecondition):
                 say(f"stdin is not passed on any more: {error}")

@@ -52,6 +52,11 @@ def is_served(address: str) -> bool:
     return True
 
 
+def has_our_files(arguments: Namespace) -> bool:
+    """Is the daemon on this host, so that a path is the same for both?"""
+    return address_of(arguments).startswith(_IPC)
+
+
 def connect(arguments: Namespace, *, timeout: float | None = None) -> Client:
     """A client in the namespace of the command line; ``Unavailable`` if no daemon is there."""
     address = address_of(arguments)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from actors.cli import terminal, values
-from actors.cli.connection import connect, dial
-from actors.cli.foreground import KILL_SECONDS, Foreground, failure_status
+from actors.cli.connection import connect, dial, has_our_files
+from actors.cli.foreground import KILL_SECONDS, Foreground, failure_status, from_afar
 from actors.cli.output import complain, show_json
 from actors.cli.parser import Parser, Verb
 from actors.cli.run import add_detach_keys
@@ -87,10 +87,12 @@ class _Execution:
         arguments = self._arguments
         if arguments.detach:
             return self._detached()
-        if arguments.tty:
-            return self._on_terminal()
         if arguments.json:
             return self._captured()
+        if not has_our_files(arguments):
+            return self._from_afar()
+        if arguments.tty:
+            return self._on_terminal()
         stdin = arguments.interactive
         return Foreground(self._dial, self._remote, lambda stdio: self._run(self._client, stdio), passes_stdin=stdin).execute()
 
@@ -110,8 +112,6 @@ class _Execution:
         from actors.cli.session import PipeStreams, Plan, Session  # noqa: PLC0415
 
         arguments = self._arguments
-        if arguments.json:
-            raise InvalidArgument("--json: it shows a captured output, and a terminal is not captured; leave out one of them")
         size = terminal.size()
         session = Session(self._remote, Plan(arguments.detach_keys, arguments.interactive, leaves=False, size=size))
         with named_pipes() as pipes:
@@ -119,8 +119,36 @@ class _Execution:
             outcome = session.play(PipeStreams(self._dial, self._remote, stdio), lambda: self._run_apart(stdio))
         return session.finish(outcome)
 
+    def _from_afar(self) -> int:
+        """The daemon may be on another host, where our named pipes are not: through it."""
+        from actors.cli.attach import How, play  # noqa: PLC0415 - mostly it is on ours
+
+        task_id, exec_id = self._target.id, str(self._target.exec_id)
+        arguments, client = self._arguments, self._client
+        client.tasks.exec(task_id, exec_id, self._process, stdio=from_afar(arguments.interactive, arguments.tty))
+        try:
+            attached = client.tasks.attach(task_id, exec_id=exec_id, stdin=arguments.interactive, reattach=True)
+            client.tasks.start(task_id, exec_id=exec_id)  # its stdin can be written to from now on
+        except ShimyardError:
+            with contextlib.suppress(ShimyardError):
+                client.tasks.delete_process(task_id, exec_id)
+            raise
+
+        def deed() -> Exit:
+            with self._dial(None) as other:
+                try:
+                    return other.tasks.wait(task_id, exec_id=exec_id)
+                finally:
+                    with contextlib.suppress(ShimyardError):
+                        other.tasks.delete_process(task_id, exec_id)
+
+        keys = arguments.detach_keys if arguments.tty and arguments.interactive else None
+        return play(attached, self._remote, deed, How(arguments.interactive, keys, closes=True, leaves=False))
+
     def _captured(self) -> int:
         """``--json``: everything in one document."""
+        if self._arguments.tty:
+            raise InvalidArgument("--json: it shows a captured output, and a terminal is not captured; leave out one of them")
         import sys  # noqa: PLC0415
 
         given = sys.stdin.buffer.read() if self._arguments.interactive else None

@@ -34,6 +34,11 @@ Dial = Callable[[float | None], "Client"]
 Deed = Callable[[Stdio], Exit]
 
 
+def from_afar(stdin: bool, tty: bool) -> Stdio:
+    """For a process that is shown by attaching to it."""
+    return Stdio("attach:" if stdin and not tty else "", "" if tty else "attach:", "" if tty else "attach:", tty)
+
+
 def failure_status(error: ShimyardError) -> int:
     """125 for our own failure, 126 and 127 as a shell has them (``details.kind`` of the error)."""
     return _STATUS.get(str(error.details.get("kind")), OWN_FAILURE)

@@ -7,21 +7,22 @@ them (``details.kind`` of the error); 141 if whoever reads the output has gone, 
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.cli import terminal
-from actors.cli.connection import about, address_of, dial, is_served
+from actors.cli.connection import about, address_of, dial, has_our_files, is_served
 from actors.cli.detach import DEFAULT_KEYS, detach_keys
-from actors.cli.foreground import KILL_SECONDS, Foreground, failure_status
+from actors.cli.foreground import KILL_SECONDS, Foreground, failure_status, from_afar
 from actors.cli.options import add_options, container
 from actors.cli.output import complain, show_json
 from actors.cli.parser import Parser, Verb
 from actors.cli.passthrough import Inflow, named_pipes
 from actors.cli.signals import Forwarder, Remote, Target
 from actors.records import Exit, Stdio
-from shimproc.errors import AlreadyExists, InvalidArgument, ShimyardError
+from shimproc.errors import AlreadyExists, InvalidArgument, NotFound, ShimyardError
 
 if TYPE_CHECKING:
     from actors.client import Client
@@ -124,6 +125,8 @@ class Run:
 
     def execute(self) -> int:
         """To its end; the exit status."""
+        if not has_our_files(self._arguments) and not self._arguments.json:
+            return self._from_afar()
         if self._arguments.tty:
             return self._on_terminal()
         if self._arguments.json:
@@ -139,6 +142,40 @@ class Run:
             stdio = Stdio(pipes.stdin if arguments.interactive else "", pipes.stdout, "", terminal=True)
             outcome = session.play(PipeStreams(self._dial, self._remote, stdio), lambda: self._await_exit_apart(stdio))
         return session.finish(outcome)
+
+    def _from_afar(self) -> int:
+        """The daemon may be on another host, where our named pipes are not: through it, in more steps than one."""
+        from actors.cli.attach import How, play  # noqa: PLC0415 - mostly it is on ours
+
+        arguments, client, name = self._arguments, self._client, self._params["id"]
+        stdin = arguments.interactive or not arguments.tty
+        client.containers.create(**self._params, stdio=from_afar(stdin, arguments.tty))
+        try:
+            client.tasks.create(name)
+            attached = client.tasks.attach(name, stdin=stdin, reattach=True)
+        except BaseException:
+            self._remove(client)
+            raise
+
+        def deed() -> Exit:
+            with self._dial(None) as other:
+                try:
+                    other.tasks.start(name)
+                except ShimyardError:
+                    self._remove(other)
+                    raise
+                ended = other.tasks.wait(name)
+                if arguments.rm:
+                    self._remove(other)
+                return ended
+
+        keys = arguments.detach_keys if arguments.tty and arguments.interactive else None
+        return play(attached, self._remote, deed, How(stdin, keys, closes=True))
+
+    def _remove(self, client: Client) -> None:
+        with contextlib.suppress(NotFound):
+            client.tasks.delete(self._params["id"], force=True)
+        client.containers.delete(self._params["id"])
 
     def _captured(self) -> int:
         """``--json``: everything in one document."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import zmq.auth
 from actors.client import Client, Curve
 from shimproc.errors import InvalidArgument, Unavailable
 from tests.support.daemon import Daemon, DaemonError, command
+from tests.support.typist import Typist
 
 SECONDS = 30
 
@@ -143,3 +145,27 @@ def test_a_public_key_where_a_secret_one_belongs_is_refused(tmp_path: Path) -> N
     public, _ = zmq.auth.create_certificates(tmp_path, "one")
     with pytest.raises(InvalidArgument, match="key_secret"):
         Curve.load(public, public)
+
+
+def test_run_exec_and_attach_work_from_afar_where_no_named_pipe_is_shared(remote: Remote) -> None:
+    key = remote.pair("friend", known=True)
+    flags = ["--address", remote.api, "--key", str(key), "--server-key", str(remote.server)]
+
+    def shimyard(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([command(), *flags, *words], input=stdin, capture_output=True, timeout=SECONDS, check=False)
+
+    script = "cat; echo err >&2; exit 4"
+    done = shimyard("run", "--rm", "--runtime", "process", "--", "/bin/sh", "-c", script, stdin=b"through")
+    assert (done.returncode, done.stdout, done.stderr) == (4, b"through", b"err\n")
+    assert shimyard("run", "--rm", "--runtime", "process", "--", "/no/such").returncode == 127
+    assert shimyard("ps", "-aq").stdout == b""
+    assert shimyard("run", "-d", "--name", "web", "--runtime", "process", "--", "sleep", "1000").stdout == b"web\n"
+    done = shimyard("exec", "-i", "web", "/bin/sh", "-c", script, stdin=b"through")
+    assert (done.returncode, done.stdout, done.stderr) == (4, b"through", b"err\n")
+    with Typist([command(), *flags, "exec", "-it", "web", "/bin/sh"], dict(os.environ)) as typist:
+        typist.type("stty size; echo d''one\r")
+        assert "24 80" in typist.until("done\r\n")
+        typist.type("exit 3\r")
+        assert typist.status() == 3
+        assert typist.is_cooked()
+    assert shimyard("rm", "-f", "web").stdout == b"web\n"
