@@ -11,6 +11,7 @@ from actors.cli import values
 from actors.cli.connection import connect
 from actors.cli.output import show_json
 from actors.cli.parser import Parser, Verb
+from actors.cli.supervision import policy
 from actors.cli.tasks import add_ids, each, id_alone
 from shimproc.errors import InvalidArgument, NotFound, ShimyardError
 
@@ -33,6 +34,7 @@ def _configure_update(parser: Parser) -> None:
     add("--pids", type=values.count, metavar="N", help="most processes and threads")
     add("--cpu-shares", type=values.count, metavar="N", help="its share of a busy CPU, 1024 being the usual")
     add("--cpuset-cpus", metavar="LIST", help="on which CPUs it may run, such as 0-2,5")
+    add("--restart", type=policy, metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
     add_ids(parser)
 
 
@@ -46,9 +48,16 @@ def _update(arguments: Namespace) -> int:
         "pids": arguments.pids and {"limit": arguments.pids},
     }
     resources = {name: value for name, value in wanted.items() if value}
-    if not resources:
-        raise InvalidArgument("no limit: give --memory, --cpus, --pids, --cpu-shares or --cpuset-cpus")
-    return each(arguments, lambda client, task_id: client.tasks.update(task_id, resources), id_alone)
+    if not resources and not arguments.restart:
+        raise InvalidArgument("no change: give --memory, --cpus, --pids, --cpu-shares, --cpuset-cpus or --restart")
+
+    def one(client: Client, task_id: str) -> None:
+        if resources:
+            client.tasks.update(task_id, resources)
+        if arguments.restart:
+            client.containers.update(task_id, restart=arguments.restart)
+
+    return each(arguments, one, id_alone)
 
 
 def _configure_checkpoint(parser: Parser) -> None:

@@ -57,10 +57,11 @@ def _row(task: Task) -> tuple[Any, ...]:
 
 
 def _status(task: Task) -> str:
-    """``running 5m`` or ``stopped (7) 2h``."""
+    """``running 5m``, ``running 5m (healthy)`` or ``stopped (7) 2h``."""
     if task.status == "stopped":
         return f"stopped ({task.exit_status}) {age(task.exited_at)}"
-    return f"{task.status} {age(task.started_at or task.created_at)}"
+    health = f" ({task.health['status']})" if task.health else ""
+    return f"{task.status} {age(task.started_at or task.created_at)}{health}"
 
 
 def age(since: int | None) -> str:

@@ -129,6 +129,8 @@ def test_tasks_are_paused_and_their_limits_updated(cli: Cli) -> None:
     done = cli("update", "--memory", "64m", "--pids", "50", "web")
     assert (done.returncode, done.stdout) == (0, "web\n"), done.stderr
     assert cli.json("status", "web")["metrics"]["memory"]["limit"] == 64 << 20
+    assert cli("update", "--restart", "always", "web").stdout == "web\n"
+    assert cli.json("status", "web")["container"]["restart"]["policy"] == "always"
     nothing = cli("update", "web")
     assert (nothing.returncode, "--memory" in nothing.stderr) == (1, True)
 
