@@ -142,7 +142,7 @@ class ForkServer:
             if len(fds) != 1:  # recvmsg(2), MSG_CTRUNC: it had room for none
                 raise scarce(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "the forkserver can take no more links")
             pid = self._serve(request, fds.pop())
-            fds.append(os.pidfd_open(pid))  # if not: the shim ends by itself, as its daemon lets go of the link
+            fds.append(_pidfd_of_shim(pid))  # if not: the shim ends by itself, as its daemon lets go of the link
             link.send({"a": number, "ok": {"pid": pid}}, fds)
         except (ShimyardError, OSError) as error:
             link.send({"a": number, "error": to_map(error)})
@@ -333,6 +333,14 @@ class ForkServer:
     def _end_if_idle(self) -> None:
         if not self._links and not self._wards and not self._bereft and not self._silent:
             self._loop.stop()
+
+
+def _pidfd_of_shim(pid: int) -> int:
+    """A shim that is no child of ours may be gone, and that not be heard yet: then there is another in a moment."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise Unavailable(f"the shim {pid} has just ended", {"again": True}) from error
 
 
 def _nothing() -> None:

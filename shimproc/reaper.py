@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from shimproc import linux
 from shimproc.errors import NotFound, Unavailable
-from shimproc.flow import Pending
+from shimproc.flow import Pending, done
 from shimproc.loop import READ, LoopLike
 
 _AT_ONCE: Final = 256
@@ -83,6 +83,8 @@ class Reaper:
         self._watched: dict[int, tuple[int, Pending[Exited]]] = {}
         self._held: set[int] = set()
         self._hoped: dict[int, Pending[Exited]] = {}
+        self._told: dict[int, Exited] = {}
+        self._listening = True
         self._expecting = 0
 
     def watch(self, pid: int, *, hold: bool = False) -> Pending[Exited]:
@@ -104,11 +106,16 @@ class Reaper:
 
     def adopt(self, pid: int, pidfd: int) -> Pending[Exited]:
         """Like ``watch``, for a process that another shim made; ``pidfd`` is this object's from now on."""
+        if (told := self._told.pop(pid, None)) is not None:
+            os.close(pidfd)
+            return done(told)
         self._loop.watch(pidfd, READ, lambda _: self._reap(pid))
         return self._watch(pid, pidfd, hold=False)
 
     def hear(self, pid: int) -> Pending[Exited]:
         """Of a process that has ended, unseen: somebody may tell yet (``learn``), else that is ``Unavailable``."""
+        if (told := self._told.pop(pid, None)) is not None:
+            return done(told)
         heard = self._hoped[pid] = Pending()
 
         def give_up() -> None:
@@ -120,7 +127,9 @@ class Reaper:
         return heard
 
     def learn(self, pid: int, exited: Exited) -> None:
-        """Somebody who may know says how ``pid`` ended."""
+        """Somebody who may know says how ``pid`` ended; perhaps before anyone here asks, as a take-over has its steps."""
+        if self._listening and pid not in self._hoped and pid not in self._watched:
+            self._told[pid] = exited
         if (heard := self._hoped.pop(pid, None)) is not None:
             heard.set(exited)
         known = self._watched.get(pid)
@@ -132,6 +141,11 @@ class Reaper:
         """(user, system) ns of CPU of the children that were reaped, with theirs; 0 in the daemon, whose are many tasks'."""
         spent = os.times()
         return (int(spent.children_user * 1e9), int(spent.children_system * 1e9)) if self._alone else (0, 0)
+
+    def taken_over(self) -> None:
+        """All processes of a killed shim are known: whatever else is told concerns nobody here."""
+        self._listening = False
+        self._told.clear()
 
     def release(self, pid: int) -> None:
         """A held child is of no more use; harmless for any other."""

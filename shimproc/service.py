@@ -153,9 +153,13 @@ class Service:
 
     def receive(self, frame: Mapping[str, Any]) -> None:
         """A request or an ack from the daemon."""
+        asker = self._send
         if self._adopting is not None:
-            self._adopting.then(lambda _: self.receive(frame))
-            return
+            self._adopting.then(lambda _: self._receive(frame, asker))
+        else:
+            self._receive(frame, asker)
+
+    def _receive(self, frame: Mapping[str, Any], asker: Send | None) -> None:
         if "ack" in frame:
             if isinstance(frame["ack"], int):
                 self._on_ack(frame["ack"])
@@ -167,9 +171,9 @@ class Service:
         try:
             answer = self._serve(request_of(frame))
         except Exception as error:  # noqa: BLE001 - it is the answer
-            self._answer(number, error)
+            self._answer(asker, number, error)
             return
-        flow.start(answer).then(lambda outcome: self._answer(number, outcome.error or outcome.result()))
+        flow.start(answer).then(lambda outcome: self._answer(asker, number, outcome.error or outcome.result()))
 
     def _on_ack(self, n: int) -> None:
         self._journal.ack(n)
@@ -232,6 +236,7 @@ class Service:
         adopting, self._adopting = self._adopting, None
         if outcome.error is not None:
             log.error("the take-over failed", exc_info=outcome.error)
+        self._host.reaper.taken_over()
         point("shim: taken over")
         if adopting is not None:
             adopting.set(None)
@@ -294,10 +299,13 @@ class Service:
         self._ooms.heed(event)
         self._tell({"n": self._last, "event": values})
 
-    def _answer(self, number: Any, outcome: Any) -> None:
+    def _answer(self, asker: Send | None, number: Any, outcome: Any) -> None:
+        """To whoever asked: on a later link the same number is another request's."""
+        if isinstance(outcome, BaseException) and not isinstance(outcome, ShimyardError):
+            log.error("a request failed", exc_info=outcome)
+        if asker is not self._send:
+            return
         if isinstance(outcome, BaseException):
-            if not isinstance(outcome, ShimyardError):
-                log.error("a request failed", exc_info=outcome)
             self._tell({"a": number, "n": self._last, "error": to_map(outcome)})
         else:
             self._tell({"a": number, "n": self._last, "ok": outcome})

@@ -34,7 +34,8 @@ class Command:
 async def run(reaper: Reaper, command: Command) -> int:
     """Its exit status: 0 to 255, 128 + n for a signal.
 
-    ``FailedPrecondition``, which names the command, when it cannot be started; ``ResourceExhausted`` when the host is at a bound.
+    ``FailedPrecondition``, which names the command, when it cannot be started; ``ResourceExhausted`` when the host is at a bound;
+    both with ``started: False`` in their details.
     """
     pid = _spawn(command)
     try:
@@ -85,4 +86,5 @@ def _posix_spawn(argv: tuple[str, ...], fds: Mapping[int, int], env: Mapping[str
             setsigdef=_DEFAULT,
         )
     except OSError as error:
-        raise scarce(error, f"{argv[0]} cannot be started") from error
+        failed = scarce(error, f"{argv[0]} cannot be started")
+        raise type(failed)(failed.message, {"started": False}) from error

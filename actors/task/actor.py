@@ -41,7 +41,7 @@ from actors.task.view import Facts, run_result
 from actors.task.waits import Waits
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import FailedPrecondition, ShimyardError
+from shimproc.errors import FailedPrecondition, ShimyardError, Unavailable
 from shimproc.flow import Pending
 from shimproc.loop import LoopLike
 from shimproc.messages import CloseIO, Hello, Kill, Metrics, Pids, Resize, Update
@@ -99,6 +99,8 @@ class TaskActor(CheckpointDeeds):
                 waited.then(lambda _: post(self.actor_ref, call))
                 return
         about_exec = getattr(call.params, "exec_id", None) is not None
+        if about_exec and self._grip.is_lost and not self._progress.durable:  # they are in the shim's journal alone
+            raise Unavailable("the task has no shim now, and its execs are not known; another is being made, try again")
         if call.method == "tasks.attach":
             flow.start(self._attach(call)).then(lambda outcome: _refused(call, outcome))
             return

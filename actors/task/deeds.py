@@ -101,10 +101,12 @@ class TaskDeeds(LoopActor):
         except ShimyardError as error:
             if self._life.shim is not None:
                 await self._progress.until(self._life.shim.last)
-            self._state = self._state.unstarted()()
-            raise named(error, program_of(self._container.spec.get("process") or {}), "spec.process") from None
-        point("daemon: started by the shim")
-        await self._progress.until(answer.n)
+            if self._facts.started_at is None:  # else a start that a former daemon had asked for has come to its end just now
+                self._state = self._state.unstarted()()
+                raise named(error, program_of(self._container.spec.get("process") or {}), "spec.process") from None
+        else:
+            point("daemon: started by the shim")
+            await self._progress.until(answer.n)
         if (failure := self._failed_start()) is not None:  # told by a shim that was killed before it could answer
             raise failure
         return {"pid": self._facts.pid}
@@ -153,7 +155,9 @@ class TaskDeeds(LoopActor):
         self._show()
         try:
             answer = await self._grip.ask(Delete(force=force), force=force)
-        except BaseException:
+        except ShimyardError:
+            if self._life.shim is not None:
+                await self._progress.until(self._life.shim.last)  # it may have ended before that failed
             self._state = Stopped() if self._facts.exit.done else before
             self._show()
             raise

@@ -72,10 +72,12 @@ class ExecDeeds(TaskDeeds):
         except ShimyardError as error:
             if self._life.shim is not None:
                 await self._progress.until(self._life.shim.last)
-            one.state = one.state.unstarted()()
-            raise named(error, one.program, "process") from None
-        point("daemon: exec started by the shim")
-        await self._progress.until(answer.n)
+            if isinstance(one.state, Starting) or _failed_start(one) is not None:  # else a former daemon's start has been done
+                one.state = one.state.unstarted()()
+                raise named(error, one.program, "process") from None
+        else:
+            point("daemon: exec started by the shim")
+            await self._progress.until(answer.n)
         if (failure := _failed_start(one)) is not None:  # told by a shim that was killed before it could answer
             raise failure
         return {"pid": one.pid}

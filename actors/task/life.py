@@ -26,7 +26,7 @@ from actors.task.tools import Tools
 from actors.task.vigil import Vigil
 from shimproc import flow
 from shimproc.crash import point
-from shimproc.errors import AlreadyExists, NotFound, ResourceExhausted, ShimyardError, Unavailable, scarce
+from shimproc.errors import AlreadyExists, NotFound, ResourceExhausted, ShimyardError, Unavailable, Unknown, scarce
 from shimproc.loop import LoopLike, after
 from shimproc.messages import Create, Delete, Hello
 
@@ -37,6 +37,7 @@ _ALL = 1 << 62
 """More events than there are: none is to be told again."""
 _TRIES = 100
 """Shims killed one after the other while they make, or undo, one task: so many are no chance, the host is at fault."""
+_FEW = 3
 
 
 class Life:
@@ -113,7 +114,7 @@ class Life:
                 log.debug("no shim lives for %s", self._row.id)
                 if self.is_former(self._row):
                     self.remains(self._row)
-            await self._undo_in_shim(loop, patient=True)
+            await self._undo_in_shim(loop)
         await self._remove_bundle(loop)
         await self._drop_row()
 
@@ -190,19 +191,14 @@ class Life:
             else:
                 return
 
-    async def _undo_in_shim(self, loop: LoopLike, *, patient: bool = False) -> None:
+    async def _undo_in_shim(self, loop: LoopLike) -> None:
         """Whatever there is of it goes; if the shim is killed meanwhile, its successor does that. One that does not answer is
         killed: nobody was told of its task."""
         vigil = Vigil(loop, lambda: _ALL, _unseen)
         try:
             for _ in range(_TRIES):
-                try:
-                    if await self._is_undone(self.shim or await self._adopt_or_bury(), vigil):
-                        break
-                except ResourceExhausted:  # the host's bound will not last; whoever waits for an answer is not kept waiting
-                    if not patient:
-                        raise
-                    await after(loop, RETRY_SECONDS)
+                if await self._is_undone(vigil, loop):
+                    break
         except ShimyardError as error:
             log.warning("undo of %s: %s", self._row.id, error)
         if self.shim is not None:
@@ -214,14 +210,27 @@ class Life:
         except NotFound:
             return self.remains(self._row)
 
-    async def _is_undone(self, shim: ShimLink, vigil: Vigil) -> bool:
-        try:
-            await vigil.over(shim, shim.call(Delete(force=True)), force=True)
-        except Unavailable:
-            shim.close()
-            self.shim = None
-            return False
-        return True
+    async def _is_undone(self, vigil: Vigil, loop: LoopLike) -> bool:
+        """A host that is at a bound leaves it for a while: until then something is left, and whoever asked is not answered. A
+        runtime that failed without a reason is asked a few times more."""
+        failures = 0
+        while True:
+            try:
+                shim = self.shim or await self._adopt_or_bury()
+                try:
+                    await vigil.over(shim, shim.call(Delete(force=True)), force=True)
+                except Unavailable:
+                    shim.close()
+                    self.shim = None
+                    return False
+            except (ResourceExhausted, Unknown) as error:
+                failures += isinstance(error, Unknown)
+                if failures > _FEW:
+                    raise
+                log.error("what there is of %s is not undone yet: %s", self._row.id, error)
+                await after(loop, RETRY_SECONDS)
+            else:
+                return True
 
     async def _drop_row(self) -> None:
         row = self._row

@@ -13,7 +13,7 @@ import time
 
 from shimproc import images, mounts, userns
 from shimproc.crash import point
-from shimproc.errors import FailedPrecondition, NotFound, ShimyardError
+from shimproc.errors import FailedPrecondition, NotFound, ResourceExhausted, ShimyardError
 from shimproc.flow import Pending
 from shimproc.io.logger import start_loggers
 from shimproc.io.stdio import open_stdio
@@ -225,8 +225,8 @@ class InitLife:
         if self._backend is not None:
             self._backend.thaw()
 
-    async def _undo_create(self) -> None:
-        """Descriptors first: without them the rest may not be possible."""
+    async def _undo_create(self) -> bool:
+        """Descriptors first: without them the rest may not be possible. False: the host has no room for it now."""
         pid, self.pid, self._reaped = self.pid, 0, None
         self._host.reaper.release(pid)
         if self._io is not None:
@@ -237,9 +237,11 @@ class InitLife:
                 await self._backend.delete(force=True)
         except (ShimyardError, OSError) as error:
             log.warning("undo of create: %s", error)
+            return not isinstance(error, ResourceExhausted)
         finally:
             self._state, self._io = New(), None
             _unmount(self._request, self._rootfs)
+        return True
 
     def _start_failed(self, status: int) -> None:
         assert self._io is not None

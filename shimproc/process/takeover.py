@@ -12,6 +12,7 @@ from shimproc.flow import Pending
 from shimproc.io.keepsakes import CONSOLE
 from shimproc.io.stdio import adopt_stdio
 from shimproc.io.uri import LogSettings
+from shimproc.loop import after
 from shimproc.messages import Created, Deleted, Exited, Message, Paused, Resumed, Started, StartFailed, exec_of
 from shimproc.process.estate import Estate, begun
 from shimproc.process.life import InitLife
@@ -22,6 +23,8 @@ from shimproc.process.states import Prepared, Running, Stopped
 from shimproc.reaper import boottime
 from shimproc.runtimes.backend import Backend
 from shimproc.runtimes.choose import backend_of
+
+_RETRY_SECONDS = 1.0
 
 
 class InitTakeOver(InitLife):
@@ -36,7 +39,8 @@ class InitTakeOver(InitLife):
             await self._backend.settle()
             point("shim: commands settled")
             if not any(isinstance(event, Created) for event in events):
-                await self._undo_create()
+                while not await self._undo_create():  # what is left would be in the way of the next create, or forgotten
+                    await after(self._host.loop, _RETRY_SECONDS)
                 point("shim: create undone")
                 return
             for event in events:

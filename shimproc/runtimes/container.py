@@ -7,7 +7,7 @@ from typing import Any
 
 from shimproc import userns
 from shimproc.cgroups import Cgroup
-from shimproc.errors import NotFound, Unimplemented
+from shimproc.errors import NotFound, ShimyardError, Unimplemented
 from shimproc.freezer import freeze, thaw
 from shimproc.io.console import Console
 from shimproc.messages import Checkpoint
@@ -26,12 +26,17 @@ class OciBackend:
         self._reaper = reaper
         self._cgroup: Cgroup | None = None
         self._family: Family | None = None
+        self._begun = True
 
     async def create(self, fds: tuple[int, int, int], console: Console | None = None) -> int:
         """Init's pid; its cgroup is remembered, to find the rest of the container by."""
         if userns.is_ordinary():
             self._runtime.refuse_limits()
-        return self._know(await self._runtime.create(fds, console))
+        try:
+            return self._know(await self._runtime.create(fds, console))
+        except ShimyardError as error:
+            self._begun = bool(error.details.get("started", True))
+            raise
 
     def _know(self, pid: int) -> int:
         self._cgroup = Cgroup.of(pid)
@@ -107,7 +112,8 @@ class OciBackend:
 
     async def delete(self, *, force: bool) -> None:  # noqa: ARG002 - a runtime refuses to delete what was only created
         """Remove what the runtime keeps; where no create has succeeded, what it does not know of, too."""
-        await self._runtime.delete()
+        if self._begun:  # else there is nothing, and no room for a command to say so
+            await self._runtime.delete()
         if self._family is None:
             self._runtime.remove_cgroup()
 

@@ -164,7 +164,7 @@ class OciRuntime:
                 return
             by_criu = left[0] in (*naming("checkpoint"), *naming("restore"))
             await reaper.ended(left[0], seconds or (_SETTLE_SECONDS_OF_CRIU if by_criu else _SETTLE_SECONDS))
-            if left[0] != self.made():
+            if left[0] != self.made() and left[0] in naming(self._options.id):  # its pid is not another's by now
                 send_all(session(left[0]), signal.SIGKILL)
                 await reaper.ended(left[0], _SETTLE_SECONDS)
 

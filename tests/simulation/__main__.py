@@ -11,8 +11,10 @@ import gc
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 
 from tests.simulation import seeds
@@ -21,18 +23,39 @@ from tests.simulation.world import on_stage
 
 BATCH = 20
 TAIL = 120
+PATIENCE = 60
+"""Seconds for one seed, of which most take some hundredths."""
 _HASHES = "PYTHONHASHSEED"
 
 
 def play(first: int, last: int) -> list[Verdict]:
     """A batch, in a worker."""
     with on_stage():
-        found = [seeds.run(seed) for seed in range(first, last + 1)]
+        found = [_watched(seed) for seed in range(first, last + 1)]
     gc.collect()
     return found
 
 
+class Hangs(BaseException):
+    """A step does not end."""
+
+
+def _on_alarm(*_: object) -> None:
+    raise Hangs
+
+
+def _watched(seed: int) -> Verdict:
+    signal.alarm(PATIENCE)
+    try:
+        return seeds.run(seed)
+    except Hangs:
+        return Verdict(seed, [f"it does not end:\n{traceback.format_exc()}"])
+    finally:
+        signal.alarm(0)
+
+
 def _begin() -> None:
+    signal.signal(signal.SIGALRM, _on_alarm)
     logging.getLogger().setLevel(logging.ERROR)
     gc.collect()
     gc.freeze()

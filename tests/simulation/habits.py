@@ -33,6 +33,7 @@ class Habit:
         self.namespace = namespace
         self.name = name
         self.done = False
+        self.doubted = False
         self.lives = False
         """Does its init run, and will until it is told to end?"""
         self._keys = 0
@@ -77,6 +78,7 @@ class Habit:
             if not code or code in allowed:
                 return reply
             if code in AGAIN:
+                self.doubted = True
                 doubtful = ("not_found", "failed_precondition", "already_exists")
             elif code == "already_exists" and doubtful and method in ("tasks.run", "tasks.create"):
                 pass
@@ -201,7 +203,7 @@ class Solo(Habit):
         deleted: dict[str, Any] = LOST
         if gentle:
             deleted = await self.surely("tasks.delete", "failed_precondition")
-        if not deleted["ok"]:
+        if not deleted["ok"] and deleted["error"]["code"] != "not_found":  # else it was done, and could not be said
             deleted = await self.surely("tasks.delete", force=True)
         if deleted["ok"] and deleted["result"]["exited_at"]:
             STAGE.world.check_exit("tasks.delete", deleted["result"])
@@ -225,7 +227,7 @@ class Solo(Habit):
             STAGE.world.check_exit("tasks.run", ran["result"]["exit"])
         if not rm:
             await self._remove()
-            await self.surely("containers.delete")
+            await self.surely("containers.delete", *(("not_found",) if self.doubted else ()))
         else:
             await self._until_gone(160)
 
@@ -240,14 +242,14 @@ class Solo(Habit):
                 await self._remove()
                 await self.surely("containers.delete")
         else:
-            await self._until_gone(160)
+            await self._until_gone(60)
 
     async def _until_gone(self, tries: int) -> None:
         for _ in range(tries):
             gone = await self.until_told("containers.get")
             if not gone["ok"]:
                 return
-            await self.client.pause(0.5)
+            await self.client.pause(2.0)
         self.wrong("containers.get after run with rm", gone)
 
 

@@ -273,13 +273,15 @@ class Kernel:
         for loop in process.loops:
             self.active.pop(loop, None)
 
-        def go_on() -> None:
-            process.stopped = False
-            for loop in process.loops:
-                if loop.runnable():
-                    loop.activate()
+        host.call_later(seconds, lambda: self.go_on(process))
 
-        host.call_later(seconds, go_on)
+    @staticmethod
+    def go_on(process: Process) -> None:
+        """SIGCONT."""
+        process.stopped = False
+        for loop in process.loops:
+            if loop.runnable():
+                loop.activate()
 
     def exit(self, process: Process, code: int) -> None:
         """It ends by itself."""

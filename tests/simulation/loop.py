@@ -78,8 +78,10 @@ class SimLoop:
     def round(self, _wait: float | None = None) -> None:
         """All that is to be done now; only the stop of a daemon asks for it, from within a step."""
         self.kernel.now += 10**6
-        while self.runnable():
+        while self.runnable() and self.process.alive:
             self._one()
+        if not self.process.alive:
+            raise Killed
 
     def close(self) -> None:
         """Nothing to release."""

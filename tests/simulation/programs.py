@@ -68,8 +68,14 @@ class OnItsOwnLoop(pykka.Actor):
     def _start_actor_loop(self) -> None:
         loop = self._own = SimLoop()
         self.actor_inbox.wake = lambda: loop.call_soon(self._turn)
-        self.actor_inbox.now = self._turn
+        self.actor_inbox.now = self._stop_now
         loop.call_soon(self._actor_loop_setup)
+
+    def _stop_now(self) -> None:
+        """Whoever stops it waits for that; if it is killed meanwhile, so is whoever waits."""
+        self._turn()
+        if not self._own.process.alive:
+            raise Killed
 
     def _turn(self) -> None:
         if self.actor_stopped.is_set() or not self._own.process.alive:

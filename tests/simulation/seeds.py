@@ -80,7 +80,8 @@ def _play(world: World, verdict: Verdict) -> None:
         for habit in habits:
             habit.client.loop.call_soon(partial(_begin, habit))
     faults = draw.choice((0, 1, 2, 3, 5, 8))
-    due = sorted(draw.randrange(50, 3000) for _ in range(faults))
+    span = draw.choice((200, 500, 1500))
+    due = sorted(draw.randrange(20, span) for _ in range(faults))
     quiet_since = kernel.now
     while not all(habit.done for habit in habits):
         if due and kernel.steps >= due[0]:
@@ -129,6 +130,7 @@ def _calm(world: World, verdict: Verdict, process: Any) -> None:
     kernel = world.kernel
     for one in list(kernel.processes.values()):
         one.doom = None
+        kernel.go_on(one)
     sweeper = Sweeper(Client(process, len(world.clients)), "n1", "shared")
     with kernel.running(process):
         flow.spawn(sweeper.run(), "sweeper")

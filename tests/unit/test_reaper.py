@@ -179,6 +179,20 @@ def test_what_somebody_else_knows_of_an_end_is_taken_and_once_only() -> None:
     assert in_shim(deed) == 42
 
 
+def test_an_end_that_is_told_before_anyone_asks_is_kept_until_the_take_over_is_done() -> None:
+    def deed(shim: Surroundings) -> tuple[int, int]:
+        pid = spawned("/bin/sleep", "100")
+        shim.reaper.learn(pid, Exited(42, 1))
+        early = shim.wait(shim.reaper.adopt(pid, os.pidfd_open(pid))).status
+        shim.reaper.taken_over()
+        shim.reaper.learn(pid, Exited(43, 1))
+        late = shim.reaper.adopt(pid, os.pidfd_open(pid))
+        os.kill(pid, signal.SIGKILL)
+        return early, shim.wait(late).status
+
+    assert in_shim(deed) == (42, 137)
+
+
 def test_a_held_child_stays_a_zombie_until_it_is_released_and_holds_up_no_other() -> None:
     def deed(shim: Surroundings) -> tuple[int, bool, bool]:
         held, other = spawned("true"), spawned("/bin/sh", "-c", "exit 3")
