@@ -23,6 +23,8 @@ class Stream(Protocol):
     """The sending side of a streaming reply. All on the loop's thread."""
 
     number: int
+    cancelled: bool
+    """Has the client itself ended it, and is not just gone?"""
 
     def room(self) -> int:
         """How many chunks may be sent now: what is left of the client's credit, or of the bounded queue."""

@@ -191,6 +191,7 @@ class Attach:
     id: Id
     exec_id: Id | None = None
     stdin: bool = False
+    kill_on_disconnect: bool = False
     credit: Credit | None = None
 
 

@@ -136,6 +136,7 @@ class ClientStream:
         self._on_room, self._on_gone, self._on_write = callbacks
         self._streams: Streams | None = None
         self._over = False
+        self.cancelled = False
         self.number = 0
 
     def open(self, streams: Streams) -> None:
@@ -199,6 +200,7 @@ class ClientStream:
 
     def close(self) -> None:
         """The client wants no more: the stream ends, and is told so."""
+        self.cancelled = True
         self.end()
         self._on_gone()
 

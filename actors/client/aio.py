@@ -100,9 +100,10 @@ class TaskRoom(Room["AsyncClient"]):
         exec_id: str | None = None,
         stdin: bool = False,
         reattach: bool = False,
+        kill_on_disconnect: bool = False,
     ) -> AsyncAttached:
         """Its streams, once it is awaited or used in an ``async with``; see ``Client``'s."""
-        return self.client.attach(Attaching(id, exec_id, stdin=stdin, reattach=reattach))
+        return self.client.attach(Attaching(id, exec_id, stdin=stdin, reattach=reattach, kills=kill_on_disconnect))
 
 
 class EventRoom(Room["AsyncClient"]):

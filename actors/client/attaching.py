@@ -29,14 +29,16 @@ class Attaching:
 
     Parameters
     ----------
+    kills : a lost client takes the process with it.
     reattach : a lost connection is no error: ``losses`` counts it, and the output that was missed is missing.
     """
 
     method: Final = "tasks.attach"
 
-    def __init__(self, id: str, exec_id: str | None, *, stdin: bool, reattach: bool) -> None:  # noqa: A002
+    def __init__(self, id: str, exec_id: str | None, *, stdin: bool, reattach: bool, kills: bool) -> None:  # noqa: A002
         self.id = id
         self.exec_id = exec_id
+        self._kills = kills
         self.losses = 0
         self._stdin = stdin
         self._reattach = reattach
@@ -47,7 +49,9 @@ class Attaching:
 
     def params(self) -> Mapping[str, Any]:
         """Of ``tasks.attach``."""
-        given = {"id": self.id, "exec_id": self.exec_id, "stdin": self._stdin, "credit": CREDIT}
+        given: dict[str, Any] = {"id": self.id, "exec_id": self.exec_id, "stdin": self._stdin, "credit": CREDIT}
+        if self._kills:
+            given["kill_on_disconnect"] = True
         return {name: value for name, value in given.items() if value is not None}
 
     def take(self, chunk: Mapping[str, Any]) -> LogChunk:

@@ -109,6 +109,7 @@ class TaskRoom(Room["Client"]):
         exec_id: str | None = None,
         stdin: bool = False,
         reattach: bool = False,
+        kill_on_disconnect: bool = False,
     ) -> Attached:
         """Its streams, from now on, of a process that may be about to start; use it in a ``with``, or ``close`` it.
 
@@ -116,8 +117,9 @@ class TaskRoom(Room["Client"]):
         ----------
         stdin : it may be written to.
         reattach : after a lost connection it goes on, without what was written meanwhile; else ``AttachmentLost``.
+        kill_on_disconnect : the process is killed if this client goes without a ``close``.
         """
-        return self.client.attach(Attaching(id, exec_id, stdin=stdin, reattach=reattach))
+        return self.client.attach(Attaching(id, exec_id, stdin=stdin, reattach=reattach, kills=kill_on_disconnect))
 
 
 class EventRoom(Room["Client"]):

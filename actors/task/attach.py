@@ -8,14 +8,16 @@ another: the clients are attached to that one, and notice nothing but the block 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from signal import SIGKILL
 from typing import Any, Final
 
 from actors.messages import Call, Reply, Stream
 from actors.task.grip import Grip
 from shimproc.errors import FailedPrecondition, ShimyardError, from_map
 from shimproc.flow import spawn, start
-from shimproc.messages import Attach, Detach, Write
+from shimproc.messages import Attach, Detach, Kill, Write
 
 WINDOW: Final = 64
 """Chunks that may be on their way from the shim to one client."""
@@ -29,6 +31,7 @@ class Client:
     process: str
     stream: Stream
     granted: int = 0
+    takes_with_it: bool = False
 
 
 class Attachments:
@@ -54,7 +57,7 @@ class Attachments:
         stream = call.reply.stream(
             call.params.credit, lambda: self._grant(number), lambda: self._close(number), on_write
         )
-        self._clients[number] = Client(number, process, stream)
+        self._clients[number] = Client(number, process, stream, takes_with_it=call.params.kill_on_disconnect)
         self._grant(number)
 
     def take(self, frame: Mapping[str, Any]) -> None:
@@ -110,6 +113,10 @@ class Attachments:
             spawn(self._detach(client), "detaching")
 
     async def _detach(self, client: Client) -> None:
+        """One that is gone, and had asked for that, takes its process with it."""
+        if client.takes_with_it and not client.stream.cancelled:
+            with suppress(ShimyardError):  # it has ended
+                await self._grip.ask(Kill(SIGKILL, process=client.process))
         await self._grip.ask(Detach(client.number, client.process))
 
 

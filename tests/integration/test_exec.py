@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import proc
+from tests.support.attached import Attached
 from tests.support.events import Subscriber, of, topics
 from tests.support.pipes import Fifo
 from tests.support.scene import Scene
@@ -271,3 +272,30 @@ def test_a_task_of_many_execs_has_a_small_journal_and_is_taken_over_all_the_same
     assert own_scene.api.call("tasks.wait", id=params["id"], exec_id=kept)["exit_status"] == 137
     assert [one["id"] for one in own_scene.get(params["id"])["execs"]] == [kept]
     own_scene.remove(params["id"], force=True)
+
+
+@pytest.mark.parametrize("what", ["exec", "init"])
+def test_a_client_that_is_gone_takes_its_process_with_it_if_it_has_asked_for_that(scene: Scene, what: str) -> None:
+    params = scene.sleeper(stdio={"stdout": "attach:"})
+    scene.run(params)
+    about = {"id": params["id"]}
+    if what == "exec":
+        scene.exec(params["id"], "own", "exec sleep 10000", stdout="attach:")
+        about["exec_id"] = "own"
+    with scene.daemon.connect(scene.token) as client:
+        Attached(client, **about, kill_on_disconnect=True)
+    assert scene.api.call("tasks.wait", **about)["exit_status"] == 137
+    scene.remove(params["id"], force=True)
+
+
+def test_a_client_that_detaches_leaves_its_process_running(scene: Scene) -> None:
+    params = scene.sleeper()
+    scene.run(params)
+    scene.exec(params["id"], "own", "exec sleep 10000", stdout="attach:")
+    with scene.daemon.connect(scene.token) as client:
+        stream = Attached(client, id=params["id"], exec_id="own", kill_on_disconnect=True).stream
+        client.call("stream.cancel", stream=stream)
+    scene.exec(params["id"], "after", "exit 0")
+    scene.api.call("tasks.wait", id=params["id"], exec_id="after")
+    assert [one["status"] for one in scene.get(params["id"])["execs"] if one["id"] == "own"] == ["running"]
+    scene.remove(params["id"], force=True)
