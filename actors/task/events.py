@@ -127,12 +127,13 @@ def retold(envelope: Mapping[str, Any]) -> Message | None:
     if body.get("id", body.get("container_id")) != body.get("container_id"):
         process = body["id"]
     make: Callable[[], Message] | None = {
-        "TaskCreate": lambda: Created(at, body["pid"]),
+        "TaskCreate": lambda: Created(at, body["pid"], checkpoint=body.get("checkpoint") or None),
         "TaskExecAdded": lambda: ExecAdded(at, process, "", {}, {}),
         "TaskStart": lambda: Started(at, body["pid"]),
         "TaskExecStarted": lambda: Started(at, body["pid"], process),
         "TaskPaused": lambda: Paused(at),
         "TaskResumed": lambda: Resumed(at),
+        "TaskCheckpointed": lambda: Checkpointed(at, body["path"]),
         "TaskExit": lambda: Exited(body["exited_at"], body["pid"], body["exit_status"], process, body.get("reason")),
         "TaskDelete": lambda: Deleted(at, body["pid"], body["exit_status"], body["exited_at"], process),
     }.get(str(envelope.get("type")))

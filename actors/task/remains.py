@@ -199,7 +199,7 @@ class Remains(ShimLink):
         """The exits that nobody has told, init's the last."""
         at = max(time.time_ns(), story.latest)
         for process, past in sorted(story.processes.items(), reverse=True):
-            if past.ended is not None or past.deleted or (process and not past.started):
+            if past.ended is not None or past.deleted or not (past.started if process else past.pid):
                 continue
             known = None if process else slain.init
             reason = BUNDLE_LOST if slain.killed else None if known is not None else LOST

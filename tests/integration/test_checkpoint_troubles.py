@@ -345,6 +345,18 @@ def test_a_health_probe_is_waited_for(scene: Scene, tmp_path: Path, fifo: Pipes)
     scene.remove(counted.id, force=True)
 
 
+def test_what_was_never_restored_has_no_exit_though_its_bundle_is_removed(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
+    counted = Counted(scene, tmp_path, fifo)
+    counted.run()
+    counted.checkpoint(exit=True)
+    counted.delete()
+    made = counted.create()
+    shutil.rmtree(made["bundle"])
+    kill_shim(scene, counted.id)
+    assert scene.remove(counted.id, force=True)["exit_status"] == 0
+    assert topics(of(scene.daemon.replay(), counted.id)).count("/tasks/exit") == 1  # the first one's
+
+
 def test_a_policy_does_not_start_again_what_a_checkpoint_has_ended(scene: Scene, tmp_path: Path, fifo: Pipes) -> None:
     counted = Counted(scene, tmp_path, fifo, restart={"policy": "always", "backoff": 0.001})
     counted.run()
