@@ -17,6 +17,10 @@ from shimproc.errors import ResourceExhausted, scarce
 from shimproc.reaper import Reaper
 
 _DEFAULT: Final = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
+_OWN: Final = frozenset(
+    ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
+)
+"""What systemd tells the daemon (sd_notify(3), sd_listen_fds(3)): a runtime would hand it on to the container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ def launch(argv: tuple[str, ...], fds: Mapping[int, int], env: Mapping[str, str]
         return _posix_spawn(argv, {0: null, 1: null, 2: null, **fds}, env)
     finally:
         os.close(null)
+
+
+def environment() -> dict[str, str]:
+    """This process's own, less what is the daemon's alone."""
+    return {name: value for name, value in os.environ.items() if name not in _OWN}
 
 
 def _spawn(command: Command) -> int:

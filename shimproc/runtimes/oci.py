@@ -26,7 +26,7 @@ from shimproc.runtimes.descendants import naming, session
 from shimproc.runtimes.failures import Failure, explain
 from shimproc.runtimes.outside import home_with, to_dump, to_restore
 from shimproc.runtimes.told import errors_in, read, size, try_to_write
-from shimproc.spawn import Command, run
+from shimproc.spawn import Command, environment, run
 
 PID_FILE: Final = "init.pid"
 LOG: Final = "runtime.log"
@@ -41,10 +41,6 @@ _PRIVATE: Final = 0o077
 """What is written there is the container's memory."""
 _OF_CRUN: Final = ".proxy-crun"
 """Below a container's cgroup: crun restores by way of it, and leaves it when that fails."""
-_OWN: Final = frozenset(
-    ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
-)
-"""What systemd tells the daemon (sd_notify(3), sd_listen_fds(3)): a runtime would hand it on to the container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,7 @@ class OciRuntime:
         return self._made("restored")
 
     def _for_criu(self, config: list[str]) -> Mapping[str, str]:
-        options, env = self._options, dict(_environment())
+        options, env = self._options, dict(environment())
         if options.criu is not None:
             env["PATH"] = criu.search_path(options.criu, options.bundle, env.get("PATH", os.defpath))
         if config:
@@ -213,7 +209,7 @@ class OciRuntime:
         argv = self._command(verb, args)
         logged, written = size(self._log), size(self._stderr)
         with self._stdio(fds) as (stdin, stdout, stderr):
-            command = Command(argv, stdin, stdout, stderr, env or _environment(), _PRIVATE if verb == "checkpoint" else None)
+            command = Command(argv, stdin, stdout, stderr, env or environment(), _PRIVATE if verb == "checkpoint" else None)
             status = await run(self._reaper, command)
         if status != 0:
             errors = tuple(errors_in(read(self._log, logged)))
@@ -225,7 +221,7 @@ class OciRuntime:
     async def _ask_what_ails(self, written: int) -> str:
         """Its stderr went to the container's, and its log is empty: it may not even be able to start, so let it say that."""
         with self._stdio(None) as (stdin, stdout, stderr), contextlib.suppress(ShimyardError):
-            command = Command((self._options.command, "--version"), stdin, stdout, stderr, _environment())
+            command = Command((self._options.command, "--version"), stdin, stdout, stderr, environment())
             if await run(self._reaper, command) == 0:
                 return ""
         return read(self._stderr, written)
@@ -248,10 +244,6 @@ class OciRuntime:
 
 def _for_terminal(console: Console | None) -> list[str]:
     return [] if console is None else ["--console-socket", console.path]
-
-
-def _environment() -> Mapping[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _OWN}
 
 
 def _write(path: str, text: str) -> None:
