@@ -31,7 +31,7 @@ from shimproc.process.host import CHECKPOINTED
 from shimproc.process.states import Checkpointing, CheckpointingPaused, Prepared, Restoring
 from shimproc.process.takeover import InitTakeOver
 from shimproc.runtimes import criu
-from shimproc.runtimes.backend import Images
+from shimproc.runtimes.backend import Backend, Images
 
 log = logging.getLogger(__name__)
 _INTENT: Final = "checkpoint.cbor"
@@ -117,7 +117,7 @@ class InitCheckpoints(InitTakeOver):
 
     async def _write_down(self, request: Checkpoint, *, made: bool) -> dict[str, Any]:
         assert self._backend is not None
-        intent = Intent(self._now() + 1, made, request, self._backend.outside())
+        intent = Intent(self._now() + 1, made, request, self._outside(self._backend))
         self._later(intent.at)
         try:
             criu.make_work(request.work_path, criu.DUMP_LOG)  # a log of before must not be taken for this one's
@@ -143,6 +143,11 @@ class InitCheckpoints(InitTakeOver):
         if request.exit:
             await self._ended
         return {}
+
+    def _outside(self, backend: Backend) -> Mapping[str, int]:
+        """Nothing but stdio comes from outside; so all descriptors are looked at only if that may be files."""
+        uris = (str(self._request.stdio.get(stream) or "") for stream in ("stdout", "stderr"))
+        return backend.outside() if any(parse_uri(uri, "stdio")[0] == "file" for uri in uris) else {}
 
     def _leave(self, *, ended: bool) -> None:
         """It is over, done or failed: the state is what it was before, unless the task has ended. ``ended``: by it."""
