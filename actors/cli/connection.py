@@ -65,8 +65,8 @@ def connect(arguments: Namespace, *, timeout: float | None = None) -> Client:
     return dial(arguments, timeout)
 
 
-def dial(arguments: Namespace, timeout: float | None = None) -> Client:
-    """A client; pyzmq is imported only now."""
+def dial(arguments: Namespace, timeout: float | None = None, *, patience: float | None = None) -> Client:
+    """A client; pyzmq is imported only now. ``patience``: seconds that the daemon may be away (default: the client's)."""
     from actors.client import Client, Curve  # noqa: PLC0415 - --help and wrong usage need none
 
     address = address_of(arguments)
@@ -77,7 +77,8 @@ def dial(arguments: Namespace, timeout: float | None = None) -> Client:
         if not own or not server:
             raise InvalidArgument(f"--address: {address} needs --key and --server-key; make yours with: shimyard keys NAME")
         curve = Curve.load(server, own)
-    return Client(address, namespace=namespace_of(arguments), timeout=timeout, curve=curve)
+    more = {} if patience is None else {"patience": patience}
+    return Client(address, namespace=namespace_of(arguments), timeout=timeout, curve=curve, **more)
 
 
 def about(client: Client) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.cli import terminal, values
 from actors.cli.connection import connect, dial, has_our_files
-from actors.cli.foreground import KILL_SECONDS, Foreground, failure_status, from_afar
+from actors.cli.foreground import AWAY_SECONDS, KILL_SECONDS, Foreground, failure_status, from_afar
 from actors.cli.output import complain, show_json
 from actors.cli.parser import Parser, Verb
 from actors.cli.run import add_detach_keys
@@ -158,7 +158,7 @@ class _Execution:
         return done.returncode
 
     def _run_apart(self, stdio: Stdio) -> Exit:
-        with self._dial(None) as client:
+        with dial(self._arguments, patience=AWAY_SECONDS) as client:
             return self._run(client, stdio)
 
     def _run(self, client: Client, stdio: Stdio) -> Exit:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OWN_FAILURE: Final = 125
 KILL_SECONDS: Final = 5.0
+AWAY_SECONDS: Final = 3600.0
+"""That a daemon may be away while somebody types: the bytes go past it, and the detach keys lead out."""
 _STATUS: Final = {"not_found_executable": 127, "not_executable": 126}
 _REASONS: Final = {
     "timeout": "its time was over, so it was stopped",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from actors.cli import terminal
 from actors.cli.connection import about, address_of, dial, has_our_files, is_served
 from actors.cli.detach import DEFAULT_KEYS, detach_keys
-from actors.cli.foreground import KILL_SECONDS, Foreground, failure_status, from_afar
+from actors.cli.foreground import AWAY_SECONDS, KILL_SECONDS, Foreground, failure_status, from_afar
 from actors.cli.options import add_options, container
 from actors.cli.output import complain, show_json
 from actors.cli.parser import Parser, Verb
@@ -195,7 +195,7 @@ class Run:
         return ended.exit_status
 
     def _await_exit_apart(self, stdio: Stdio) -> Exit:
-        with self._dial(None) as client:
+        with dial(self._arguments, patience=AWAY_SECONDS) as client:
             return self._await_exit(client, stdio)
 
     def _await_exit(self, client: Client, stdio: Stdio) -> Exit:
