@@ -20,7 +20,7 @@ from typing import Any
 import pykka
 import zmq
 
-from actors import folders, locations, restore, subscribers
+from actors import folders, restore, subscribers
 from actors.about import AboutActor
 from actors.api.frontend import Access, FrontEnd, check_peer_address
 from actors.api.keys import Keys
@@ -261,7 +261,7 @@ class Daemon:
             made.setsockopt(zmq.SNDHWM, config["events.subscriber_queue"])
             made.setsockopt(zmq.MAXMSGSIZE, subscribers.MAX_LENGTH)
         bind_ipc(made, config.state / f"{name}.sock", config["api.group"])
-        if kind == zmq.ROUTER and not check_peer_address(made, self._context, locations.api_address(config.state)):
+        if kind == zmq.ROUTER and not check_peer_address(self._context, config.state / ".peer.sock"):
             raise FailedPrecondition(
                 "this libzmq does not tell the uid of a peer on ipc, so requests cannot be checked; install pyzmq's own wheel"
             )

@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pykka
@@ -28,7 +29,7 @@ from actors.dispatch import LoopActor, post
 from actors.measures import ApiLoad, Meter
 from actors.messages import Call, HowBusy, Reply
 from actors.params import AttachWrite, StreamCredit, StreamRef
-from actors.sockets import source_fd
+from actors.sockets import bind_ipc, source_fd
 from shimproc.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -233,15 +234,19 @@ def peer_uid(frame: zmq.Frame) -> int | None:
     return int(fields[1]) if len(fields) == 4 and fields[1].isdecimal() else None
 
 
-def check_peer_address(socket: zmq.Socket[bytes], context: zmq.Context[Any], address: str) -> bool:
-    """Does a frame that we send to ourselves over ipc tell our uid? Before the socket is served; waits up to 2 s."""
-    own = context.socket(zmq.DEALER)
-    own.linger = 0
+def check_peer_address(context: zmq.Context[Any], path: Path) -> bool:
+    """Does a frame that we send to ourselves over ipc tell our uid? Waits up to 2 s.
+
+    On a socket of its own at ``path``, which is gone then: on one that clients know, the first frame may be a client's.
+    """
+    asked, own = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    asked.linger = own.linger = 0
     try:
-        own.connect(address)
+        bind_ipc(asked, path, "")
+        own.connect(f"ipc://{path}")
         own.send(b"")
-        if not socket.poll(2000):
-            return False
-        return peer_uid(socket.recv_multipart(copy=False)[-1]) == os.getuid()
+        return bool(asked.poll(2000)) and peer_uid(asked.recv_multipart(copy=False)[-1]) == os.getuid()
     finally:
         own.close()
+        asked.close()
+        path.unlink(missing_ok=True)

@@ -150,3 +150,15 @@ def test_another_user_is_refused(own_daemon: Daemon) -> None:
     )
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_what_is_asked_while_the_daemon_starts_is_answered_however_early(own_daemon: Daemon) -> None:
+    """A client that connects as soon as there is a socket: none of the daemon's own checks may take its request."""
+    for _ in range(5):
+        own_daemon.kill9()
+        (own_daemon.state / "api.sock").unlink()
+        own_daemon.process = own_daemon.spawn()
+        while not (own_daemon.state / "api.sock").exists():
+            os.sched_yield()
+        with own_daemon.connect() as early:
+            assert early.call("health")["status"] == "ok"
