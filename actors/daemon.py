@@ -75,6 +75,7 @@ class Loaded:
     catalog: Catalog
     tasks: list[TaskRow]
     salvaged: list[Salvaged]
+    known: dict[str, int]
     keys: list[KeyRow]
     supervision: dict[tuple[str, str], dict[str, Any]]
     bounds: tuple[int, int]
@@ -208,7 +209,7 @@ class Daemon:
     def _look_after(self, loaded: Loaded, disk: Disk, runtime: pykka.ActorRef[Any], keys: Keys) -> None:
         """What former daemons left."""
         begun = keys.begun_before(restore.names(loaded.tasks))
-        post(runtime, restore.sort_out(loaded.tasks, loaded.salvaged, loaded.catalog, begun))
+        post(runtime, restore.sort_out(loaded.tasks, loaded.salvaged, loaded.catalog, loaded.known, begun))
         if loaded.former:
             self._launcher.ensure()
         spawn(restore.sweep(disk, self._config.state, loaded.former), "sweep of old bundles")
@@ -245,7 +246,8 @@ class Daemon:
             catalog = Catalog(load_namespaces(db), load_containers(db))
             tasks = load_tasks(db)
             salvaged = restore.salvage(self._config.state, tasks, catalog)
-            loaded = Loaded(catalog, tasks, salvaged, load_keys(db), load_supervision(db), bounds(db))
+            known = restore.well_known(db, tasks, catalog)
+            loaded = Loaded(catalog, tasks, salvaged, known, load_keys(db), load_supervision(db), bounds(db))
         self._bounds.last_seq, self._bounds.oldest_seq = loaded.bounds
         return loaded
 

@@ -267,10 +267,12 @@ class Adopt:
 class Restore:
     """From the runtime, to a task that a former daemon made: find its shim again and hear how the task stands.
 
-    ``unanswered``: the requests about it that the former daemon had begun.
+    ``unanswered``: the requests about it that the former daemon had begun; ``known``: the number of the last event of its shim
+    that need not be heard again, as the row tells it all; 0: from the beginning.
     """
 
     unanswered: tuple[Begun, ...] = ()
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ thread does it first.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from actors.catalog import Catalog
 from actors.disk import Disk
 from actors.messages import Begun
 from actors.runtime import Former, Salvaged, TakeBack
+from actors.store.events import last_told
 from actors.store.tasks import TaskRow
-from actors.task.events import CREATING, DELETED
+from actors.task.events import CREATING, DELETED, whole
 from actors.task.origin import found_in
 from shimproc.crash import point
 
@@ -48,20 +50,37 @@ def salvage(state: Path, rows: Iterable[TaskRow], catalog: Catalog) -> list[Salv
     return found
 
 
+def well_known(db: sqlite3.Connection, rows: Iterable[TaskRow], catalog: Catalog) -> dict[str, int]:
+    """By incarnation, of each task that its row tells whole, the number of its shim's last event: it need not tell it all again.
+    One that has a deadline must, as that counts from a clock that the row does not have."""
+    found = {}
+    for row in rows:
+        container = catalog.find(row.namespace, row.id)
+        if container is not None and container.timeout is None and whole(row, last := last_told(db, row.incarnation)):
+            found[row.incarnation] = last
+    return found
+
+
 def sort_out(
-    rows: Iterable[TaskRow], salvaged: Iterable[Salvaged], catalog: Catalog, unanswered: Mapping[Task, Sequence[Begun]]
+    rows: Iterable[TaskRow],
+    salvaged: Iterable[Salvaged],
+    catalog: Catalog,
+    known: Mapping[str, int],
+    unanswered: Mapping[Task, Sequence[Begun]],
 ) -> TakeBack:
     """What is to be taken back and what undone; a row whose container is gone cannot be gone on with.
 
     Parameters
     ----------
     salvaged : those that the database does not know.
+    known : of ``well_known``.
     unanswered : by (namespace, id) what a former daemon had begun.
     """
     found = [Former(one.row, (), undo=one.row.phase == CREATING, salvaged=one) for one in salvaged]
     for row in rows:
-        whole = row.phase not in (CREATING, DELETED) and catalog.find(row.namespace, row.id) is not None
-        found.append(Former(row, tuple(unanswered.get((row.namespace, row.id), ())), undo=not whole))
+        goes_on = row.phase not in (CREATING, DELETED) and catalog.find(row.namespace, row.id) is not None
+        begun = tuple(unanswered.get((row.namespace, row.id), ()))
+        found.append(Former(row, begun, undo=not goes_on, known=known.get(row.incarnation, 0)))
     return TakeBack(tuple(found))
 
 

@@ -90,12 +90,13 @@ class Salvaged:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Former:
-    """A task of a former daemon, with the requests about it that were begun and not answered."""
+    """A task of a former daemon, with the requests about it that were begun and not answered; ``known``: see ``Restore``."""
 
     row: TaskRow
     unanswered: tuple[Begun, ...]
     undo: bool
     salvaged: Salvaged | None = None
+    known: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class RuntimeActor(LoopActor):
                 continue
             entry.task = last_known(row)
             if former.salvaged is None:
-                post(entry.ref, Restore(former.unanswered))
+                post(entry.ref, Restore(former.unanswered, former.known))
             else:
                 flow.spawn(self._salvage(entry.ref, former.salvaged), f"the salvage of {row.id}")
 

@@ -250,6 +250,7 @@ class Service:
 
     def _hello(self, request: Hello) -> dict[str, Any]:
         """Say again what the daemon has not acked, then who we are."""
+        self._journal.ack(request.acked)
         before = request.acked
         for n, event in self._journal.since(request.acked):
             self._tell({"n": n, "after": before, "event": event})

@@ -141,6 +141,12 @@ def replay(db: sqlite3.Connection, since: int, limit: int, matches: Matches | No
     return Page(tuple(found), scanned, last_seq, oldest_seq)
 
 
+def last_told(db: sqlite3.Connection, incarnation: str) -> int:
+    """The number of the last event that an incarnation has told; 0 for none that is remembered."""
+    (last,) = db.execute("SELECT max(n) FROM sources WHERE incarnation = ?", (incarnation,)).fetchone()
+    return int(last or 0)
+
+
 def told_by(db: sqlite3.Connection, incarnation: str) -> list[tuple[int, Mapping[str, Any]]]:
     """What an incarnation has told, as far as it is remembered: by its own numbers, the envelopes; empty where trimmed."""
     rows = db.execute(_SELECT_TOLD_BY, (incarnation,)).fetchall()

@@ -140,6 +140,9 @@ class TaskActor(CheckpointDeeds):
 
     def on_restore(self, message: Restore) -> None:
         """Find the shim again and hear from it how the task stands."""
+        if message.known:
+            self._believe()
+            self._progress.begin_after(message.known)
         flow.start(self._restore(message.unanswered)).then(lambda _: self._ready.set(None))
 
     def on_undo(self, message: Undo) -> None:
@@ -290,7 +293,7 @@ class TaskActor(CheckpointDeeds):
         self._deleting, self._removals, self._checkpointing = None, {}, None
         if self._grip.is_lost and isinstance(self._state, Creating):  # nothing was heard: what the row says holds
             shown = self._facts.shim
-            self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
+            self._believe()
             self._facts.shim = shown
         self._restored = True
         self._show()
@@ -309,6 +312,10 @@ class TaskActor(CheckpointDeeds):
             flow.start(self._resume_run(run)).then(lambda outcome: reply_late(run, outcome))
         elif self._row.rm and not self._facts.deleted:
             flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")
+
+    def _believe(self) -> None:
+        """What the row says holds."""
+        self._state, self._facts = _STATES[self._row.phase](), Facts.of(self._row)
 
     def _answer_late(self, method: str, reply: Unanswered) -> None:
         """A request that a former daemon had begun: was it done?"""

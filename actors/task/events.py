@@ -140,6 +140,15 @@ def retold(envelope: Mapping[str, Any]) -> Message | None:
     return None if make is None else make()
 
 
+def whole(row: TaskRow, last: int) -> bool:
+    """Does the row tell all that its task's shim has told so far? ``last``: the number of its last event.
+
+    Init alone was made, or started, in the ordinary way: the row knows as much as the events that are not heard again.
+    """
+    plain = bool(row.boot) and not row.extra.get("checkpoint")
+    return plain and (row.phase, last) in ((CREATED, 1), (RUNNING, 2))
+
+
 def known_of(row: TaskRow) -> tuple[Message, ...]:
     """What a row knows of a task's init, as its shim has told it; its order is that of the life."""
     told: list[Message] = []

@@ -56,6 +56,10 @@ class Progress:
         self._queue.append((n, event))
         self._push()
 
+    def begin_after(self, n: int) -> None:
+        """The events up to ``n`` are durable, and known otherwise."""
+        self._seen = self.durable = n
+
     def settled(self) -> Pending[None]:
         """Done when all is durable that was taken so far."""
         return self.until(self._seen)
