@@ -113,10 +113,11 @@ class LogsActor(LoopActor):
         was on its way when the reader came."""
         namespace, task_id, _ = reader.key
         entry = self._registry.find(namespace, task_id)
-        if entry is None or entry.ref is None:
+        ref = None if entry is None else entry.begun()
+        if ref is None:
             reader.follow = False
             return
-        post(entry.ref, Call("tasks.wait", namespace, ProcessRef(task_id, exec_id), reader.ended))
+        post(ref, Call("tasks.wait", namespace, ProcessRef(task_id, exec_id), reader.ended))
 
         def finish(_: Pending[Any]) -> None:
             reader.follow, reader.grown = False, True

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,19 @@ from shimproc.flow import Pending
 
 @dataclass(slots=True)
 class Entry:
-    """A task's place; no ``ref`` while its intent is on its way to the disk."""
+    """A task's place; no ``ref`` while its intent is on its way to the disk, or until its turn to be taken back: then ``begin``
+    makes it."""
 
     ref: pykka.ActorRef[Any] | None = None
     task: Task | None = None
+    begin: Callable[[], None] | None = None
+
+    def begun(self) -> pykka.ActorRef[Any] | None:
+        """Its actor, now."""
+        if self.begin is not None:
+            begin, self.begin = self.begin, None
+            begin()
+        return self.ref
 
 
 class Registry:
@@ -67,9 +77,10 @@ class Registry:
     def ref(self, namespace: str, task_id: str) -> pykka.ActorRef[Any]:
         """The actor of a task; ``NotFound``."""
         entry = self.find(namespace, task_id)
-        if entry is None or entry.ref is None:
+        ref = None if entry is None else entry.begun()
+        if ref is None:
             raise NotFound(f"no task {task_id} in namespace {namespace}")
-        return entry.ref
+        return ref
 
     def get(self, namespace: str, task_id: str) -> Task:
         """What a task last showed; ``NotFound``."""

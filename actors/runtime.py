@@ -10,7 +10,9 @@ import dataclasses
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import pykka
@@ -25,7 +27,7 @@ from actors.messages import Begin, Begun, Call, Change, Changed, DropContainer, 
 from actors.metadata import Metadata
 from actors.methods import METHODS
 from actors.records import Container, Stdio
-from actors.registry import Registry
+from actors.registry import Entry, Registry
 from actors.runtimes import Runtimes
 from actors.shape import dump
 from actors.spec import check_path, check_stdio, check_terminal
@@ -44,6 +46,8 @@ from shimproc.runtimes.plain import NO_CHECKPOINT
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+AT_ONCE = 16
+"""Tasks of former daemons that are taken up in one turn, before clients are heard again."""
 Deed = Callable[[Call], Coroutine[Any, Any, Any]]
 _SERVED_BY_TASKS = frozenset(
     {
@@ -113,6 +117,7 @@ class RuntimeActor(LoopActor):
         super().__init__(loop)
         self._parts = parts
         self._registry = parts.registry
+        self._former: deque[Entry] = deque()
         self._tools = tools(self.actor_ref)
         metadata = self._metadata = Metadata(parts.catalog, parts.exchange, parts.registry)
         self._deeds: Mapping[str, Deed] = {
@@ -177,20 +182,35 @@ class RuntimeActor(LoopActor):
         flow.start(self._drop_for_task(message)).then(lambda dropped: _hand_on(dropped, message.receipt))
 
     def on_take_back(self, message: TakeBack) -> None:
-        """The rows that a former daemon left, each handed to a task actor: to be restored, or to be undone."""
+        """The rows that a former daemon left, each handed to a task actor: to be restored, or to be undone. All are shown at
+        once, and taken up some at a time, those that are asked for first: nobody waits for all of them."""
         for former in message.tasks:
             row = former.row
-            container = self._parts.catalog.find(row.namespace, row.id) or Container(row.id, row.namespace, {})
             entry = self._registry.reserve(row.namespace, row.id)
-            entry.ref = TaskActor.start(self.loop, self._tools, row, container)
             if former.undo:
-                post(entry.ref, Undo(self._registry.undo(row.namespace, row.id), former.unanswered))
-                continue
-            entry.task = last_known(row)
-            if former.salvaged is None:
-                post(entry.ref, Restore(former.unanswered, former.known))
+                self._take_up(entry, former, self._registry.undo(row.namespace, row.id))
             else:
-                flow.spawn(self._salvage(entry.ref, former.salvaged), f"the salvage of {row.id}")
+                entry.task = last_known(row)
+                entry.begin = partial(self._take_up, entry, former)
+                self._former.append(entry)
+        self._take_up_some()
+
+    def _take_up_some(self) -> None:
+        for _ in range(min(AT_ONCE, len(self._former))):
+            self._former.popleft().begun()
+        if self._former:
+            self.loop.call_soon(self._take_up_some)
+
+    def _take_up(self, entry: Entry, former: Former, undone: Pending[None] | None = None) -> None:
+        row = former.row
+        container = self._parts.catalog.find(row.namespace, row.id) or Container(row.id, row.namespace, {})
+        entry.ref = TaskActor.start(self.loop, self._tools, row, container)
+        if undone is not None:
+            post(entry.ref, Undo(undone, former.unanswered))
+        elif former.salvaged is None:
+            post(entry.ref, Restore(former.unanswered, former.known))
+        else:
+            flow.spawn(self._salvage(entry.ref, former.salvaged), f"the salvage of {row.id}")
 
     async def _salvage(self, ref: pykka.ActorRef[Any], found: Salvaged) -> None:
         """On disk first, as if it had been made now; a full disk is waited for."""
