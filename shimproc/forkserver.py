@@ -43,6 +43,7 @@ LOCK = "forkserver.lock"
 _MOST_DEATHS = 100
 _BACKLOG = 64
 _RETRY_SECONDS = 1.0
+_FIRST_SECONDS = 20.0
 _STRANGERS = 1024
 _LOCK_SECONDS = 10
 
@@ -64,7 +65,8 @@ class ForkServer:
         self._loop.on_signal(signal.SIGCHLD, self._reap)
 
     def run(self) -> None:
-        """Serve until told to end, or until there is nobody left to serve."""
+        """Serve until told to end, or until there is nobody left to serve; whoever has started it may have been killed."""
+        self._loop.call_later(_FIRST_SECONDS, self._end_if_idle)
         self._loop.run()
 
     def gather(self) -> None:

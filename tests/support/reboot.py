@@ -29,6 +29,8 @@ class Host:
     def power_off(self) -> None:
         """Every process ends at once; the daemon first, so that it does not see how the others do."""
         if self.daemon.process is not None:
+            while not (self.daemon.state / "forkserver.sock").exists():  # one that is just being made would be overlooked
+                self.daemon.health()
             self.daemon.kill9()
         while left := [one for one in proc.belonging_to(self.daemon.folder, MARK) if one.state != "Z"]:
             shims = [one for one in left if one.name.startswith("shim")]
