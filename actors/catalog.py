@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from actors.records import Container, Namespace
 from shimproc.errors import AlreadyExists, FailedPrecondition, NotFound
+from shimproc.flow import Pending
 
 Key = tuple[str, str]
 
@@ -19,7 +20,7 @@ class Catalog:
     def __init__(self, namespaces: Iterable[Namespace], containers: Iterable[Container]) -> None:
         self._namespaces = {namespace.name: namespace for namespace in namespaces}
         self._containers = {(container.namespace, container.id): container for container in containers}
-        self._reserved: set[Key] = set()
+        self._reserved: dict[Key, Pending[None]] = {}
 
     def namespaces(self) -> list[Namespace]:
         """All, by name."""
@@ -71,7 +72,12 @@ class Catalog:
         key = (namespace, container_id)
         if key in self._containers or key in self._reserved:
             raise AlreadyExists(f"the container {container_id} exists already in namespace {namespace}")
-        self._reserved.add(key)
+        self._reserved[key] = Pending()
+
+    async def free(self, namespace: str, container_id: str) -> None:
+        """Wait until nobody has reserved it."""
+        while (reserved := self._reserved.get((namespace, container_id))) is not None:
+            await reserved
 
     def reserve(self, namespace: str, container_id: str) -> Container:
         """Nobody else may use this container until ``release``. ``NotFound``, ``FailedPrecondition``."""
@@ -81,12 +87,13 @@ class Catalog:
             raise NotFound(f"no container {container_id} in namespace {namespace}")
         if key in self._reserved:
             raise FailedPrecondition(f"the container {container_id} is being changed by another request")
-        self._reserved.add(key)
+        self._reserved[key] = Pending()
         return container
 
     def release(self, namespace: str, container_id: str) -> None:
         """The end of a reservation."""
-        self._reserved.discard((namespace, container_id))
+        if (reserved := self._reserved.pop((namespace, container_id), None)) is not None:
+            reserved.set(None)
 
     def put_container(self, container: Container) -> None:
         """Add or replace."""

@@ -333,6 +333,7 @@ class RuntimeActor(LoopActor):
 
     async def _drop_for_task(self, message: DropContainer) -> None:
         """Another client may have removed it before, and made a new one; a row beside that one is not this task's."""
+        await self._parts.catalog.free(message.namespace, message.id)
         found = self._parts.catalog.find(message.namespace, message.id)
         if found is not None and found.created_at == message.created_at:
             await self._drop(message.namespace, message.id, *message.changes)

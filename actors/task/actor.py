@@ -6,7 +6,6 @@ is told can be unsaid by a crash. What a request then takes in steps is a flow, 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -32,6 +31,7 @@ from actors.records import Container, Exit, Stop, Task
 from actors.spec import check_resources, check_seconds, parse_signal
 from actors.store.tasks import TaskRow
 from actors.task.checkpoints import CheckpointDeeds
+from actors.task.deeds import FAILED
 from actors.task.events import CREATED, PAUSED, RUNNING, STOPPED
 from actors.task.exec_deeds import reply_late
 from actors.task.states import Created, Creating, Deleting, Paused, Running, Stopped, TaskState
@@ -251,8 +251,7 @@ class TaskActor(CheckpointDeeds):
                 raise failure
             await self._start()
         except BaseException:
-            self._row = dataclasses.replace(self._row, rm=True)
-            await self._remove_all()
+            await self._give_up_run()
             raise
 
     async def _finish_run(self, reply: Reply | None) -> Any:
@@ -308,7 +307,10 @@ class TaskActor(CheckpointDeeds):
                 self._answer_late(begun.method, begun.reply)
         if self._grip.is_deleting and not isinstance(self._state, Deleting):
             flow.spawn(self._delete(force=True), f"the rest of the removal of {self._row.id}")
-        if run is not None or (self._row.extra.get("run") and self._is_to_start()):
+        if self._row.extra.get(FAILED):
+            failure = self._failed_start() or Unavailable("the run had failed when the daemon was killed; it is undone")
+            flow.start(self._remove_all()).then(lambda _: None if run is None else run.fail(failure))
+        elif run is not None or (self._row.extra.get("run") and self._is_to_start()):
             flow.start(self._resume_run(run)).then(lambda outcome: reply_late(run, outcome))
         elif self._row.rm and not self._facts.deleted:
             flow.spawn(self._remove_after_exit(), f"removal of {self._row.id}")

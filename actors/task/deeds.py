@@ -19,7 +19,7 @@ from actors.shimlink import ShimLink
 from actors.spec import parse_signal
 from actors.store.tasks import PutTask, TaskRow
 from actors.task.attach import Attachments
-from actors.task.events import START_FAILED, advanced, forgotten, health_changed, told
+from actors.task.events import DELETED, START_FAILED, advanced, forgotten, health_changed, told
 from actors.task.execs import Execs
 from actors.task.failures import failed_start, named, program_of
 from actors.task.grip import Grip
@@ -54,6 +54,8 @@ from shimproc.messages import Created as ShimCreated
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+FAILED = "failed"
+"""In a row's ``extra``: its run has failed, and nothing of it is to be left."""
 
 
 class TaskDeeds(LoopActor):
@@ -177,6 +179,14 @@ class TaskDeeds(LoopActor):
     def _exit(self) -> Exit:
         """How it ended; a task that never ran has status 0, at no time."""
         return self._facts.exit.result() if self._facts.exited is not None else Exit(self._row.id, self._facts.pid, 0, 0)
+
+    async def _give_up_run(self) -> None:
+        """A later daemon shall not start it, but go on with its removal: that is on disk before anyone is told."""
+        self._row = dataclasses.replace(self._row, rm=True, extra={**self._row.extra, FAILED: True})
+        if not self._life.removed and self._row.phase != DELETED:
+            with contextlib.suppress(ShimyardError):  # a full disk: then this daemon alone knows
+                await self._tools.exchange.publish(changes=(PutTask(self._row),))
+        await self._remove_all()
 
     async def _remove_all(self) -> None:
         """Task and container, as far as they are there: another client may have been faster. It was promised, so what

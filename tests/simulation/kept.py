@@ -24,4 +24,7 @@ KEPT: dict[int, str] = {
     2939: "an exec was not found while its task had no shim that could know it",
     1866: "a shim that could not undo a create took the next one, and forgot the first",
     2454: "the daemon was killed in the midst of its stop",
+    3658: "a run that had failed on a host without room was left behind: nothing on disk said that it was to go",
+    5082: "a container that was just being updated was not removed with its run",
+    758: "a run that had failed was begun anew for a repetition, beside its own remains",
 }
