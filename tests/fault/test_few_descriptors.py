@@ -97,10 +97,9 @@ def test_a_shim_without_descriptors_ends_its_task_and_tells_how(host: Host) -> N
 
 def test_a_shim_that_has_none_to_delete_with_says_so_and_does_it_later(host: Host) -> None:
     task = host.scene.run(host.scene.sleeper())
-    with few(task["shim_pid"]):
+    with few(task["shim_pid"]), proc.pidfds_of([task["pid"]]) as pidfds:
         request = host.scene.api.send("tasks.delete", id=task["id"], force=True)
-        with proc.pidfds_of([task["pid"]]) as pidfds:
-            assert proc.all_ended(pidfds)
+        assert proc.all_ended(pidfds)
         answer = host.scene.api.reply(request)
         if not host.scene.plain:
             assert answer["error"]["code"] == "resource_exhausted", answer
