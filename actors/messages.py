@@ -47,6 +47,10 @@ class Reply(Protocol):
     """Where a request's answer goes; exactly one of ``ok``, ``fail`` and ``stream`` is called, once. All on the loop's thread."""
 
     @property
+    def key(self) -> str:
+        """The request's idempotency key; "" for none."""
+
+    @property
     def open(self) -> bool:
         """Does anybody still wait for it? Not when its deadline has passed or its client is gone."""
 

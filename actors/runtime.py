@@ -240,7 +240,7 @@ class RuntimeActor(LoopActor):
         self._registry.reserve(call.namespace, params.id)
         try:
             restarts = self._parts.book.find((call.namespace, params.id)).restarts
-            extra = {**({"restarts": restarts} if restarts else {}), **self._restored_from(call, container)}
+            extra = {"by": call.reply.key, **({"restarts": restarts} if restarts else {}), **self._restored_from(call, container)}
             row = await self._row(container, params.stdio, extra)
             if params.checkpoint is not None and row.runtime["name"] == "process":
                 raise Unimplemented(f"checkpoint: {NO_CHECKPOINT}")
@@ -269,7 +269,7 @@ class RuntimeActor(LoopActor):
         try:
             self._registry.reserve(call.namespace, container.id)
             try:
-                extra = {"run": True, "wait": call.params.wait, "capture": call.params.capture}
+                extra = {"by": call.reply.key, "run": True, "wait": call.params.wait, "capture": call.params.capture}
                 row = await self._row(container, None, extra, rm=call.params.rm)
                 await self._metadata.commit(container, PutTask(row))
             except BaseException:

@@ -196,6 +196,11 @@ class KeyedReply:
         self._over = False
 
     @property
+    def key(self) -> str:
+        """The client's."""
+        return self._name[2]
+
+    @property
     def open(self) -> bool:
         """It is kept for whoever asks again."""
         return not self._over

@@ -31,6 +31,11 @@ class MeteredReply:
         self._timed = not (waits or request.row.streams)
 
     @property
+    def key(self) -> str:
+        """As the other says."""
+        return self._reply.key
+
+    @property
     def open(self) -> bool:
         """As the other says."""
         return self._reply.open

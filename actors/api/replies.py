@@ -44,6 +44,11 @@ class ClientReply:
         peer.in_flight += 1
 
     @property
+    def key(self) -> str:
+        """None."""
+        return ""
+
+    @property
     def open(self) -> bool:
         """Does anybody still wait for it?"""
         return not (self._over or self._peer.gone)

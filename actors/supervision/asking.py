@@ -17,6 +17,7 @@ class Answer:
     """A ``Reply`` whose answer is awaited in this process. It lives as long as the daemon, so no key is kept for it."""
 
     open = True
+    key = ""
 
     def __init__(self) -> None:
         self.came: Pending[Any] = Pending()

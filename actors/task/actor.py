@@ -299,7 +299,7 @@ class TaskActor(CheckpointDeeds):
         if self._facts.deleted:
             await self._clear()
         self._answer_late_for_checkpoint(checkpoint)
-        run = _reply_to("tasks.run", unanswered)
+        run = next((one.reply for one in unanswered if one.method == "tasks.run" and _has_made(one.reply, self._row)), None)
         for begun in unanswered:
             if begun.exec_id:
                 self._answer_late_for_exec(begun)
@@ -327,7 +327,7 @@ class TaskActor(CheckpointDeeds):
             reply.ok({"pid": self._facts.pid})
         elif method == "tasks.start" and self._grip.is_starting:
             flow.start(self._start()).then(lambda outcome: reply_late(reply, outcome))
-        elif method == "tasks.create":
+        elif method == "tasks.create" and _has_made(reply, self._row):
             reply.ok(self._view())
         elif method == "tasks.delete" and self._facts.deleted:
             reply.ok(self._exit())
@@ -350,6 +350,11 @@ class TaskActor(CheckpointDeeds):
 
     def _answer(self, call: Call, deed: Coroutine[Any, Any, Any]) -> None:
         flow.start(deed).then(lambda outcome: _reply(call, outcome))
+
+
+def _has_made(reply: Unanswered, row: TaskRow) -> bool:
+    """Another request for a task of this id was too late; repeated, it is told so."""
+    return bool(reply.key) and reply.key == row.extra.get("by")
 
 
 def _reply_to(method: str, unanswered: Sequence[Begun]) -> Unanswered | None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterator
+from typing import Any
 
+import cbor2
 import pytest
 
+from actors.store.database import open_database
+from actors.store.idempotency import KeyRow, PutKey
 from tests.support.daemon import Daemon
 from tests.support.events import of, topics
 from tests.support.scene import Scene
@@ -109,3 +115,25 @@ def bounded() -> Iterator[Daemon]:
         yield found.start()
     finally:
         found.destroy()
+
+
+def test_who_came_too_late_does_not_get_the_answer_of_who_made_the_task(own_scene: Scene) -> None:
+    params = own_scene.shell("read line; exit 3", stdio={"stdin": "attach:"}) | {"wait": True}
+    ears = own_scene.daemon.subscribe()
+    own_scene.api.using(key="first").send("tasks.run", **params)
+    ears.until("TaskStart", params["id"])
+    own_scene.daemon.kill9()
+    late = KeyRow(own_scene.token, "tasks.run", "late", fingerprint(params), None, 1, params["id"])
+    with contextlib.closing(open_database(own_scene.daemon.root / "shimyard.db")) as db:
+        PutKey(late).apply(db)  # as if the daemon had been killed right before it refused this one
+    own_scene.daemon.restart()
+    first = own_scene.api.using(key="first").send("tasks.run", **params)
+    own_scene.api.using(key="late").refused("already_exists", "tasks.run", **params)
+    own_scene.api.call("tasks.close_io", id=params["id"], stdin=True)
+    assert own_scene.api.result(first)["exit"]["exit_status"] == 3
+    own_scene.remove(params["id"])
+
+
+def fingerprint(params: dict[str, Any]) -> bytes:
+    """As the daemon has it."""
+    return hashlib.sha256(cbor2.dumps(params, canonical=True)).digest()

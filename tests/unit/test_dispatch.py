@@ -45,6 +45,7 @@ class Diary(LoopActor):
 class FakeReply:
     """Keeps the answer."""
 
+    key = ""
     open = True
 
     def __init__(self) -> None:

@@ -26,6 +26,7 @@ def test_each_bucket_counts_what_is_no_more_than_its_bound() -> None:
 class Told:
     """A reply that remembers."""
 
+    key = ""
     open = True
 
     def __init__(self) -> None:

@@ -14,6 +14,8 @@ EXIT = Exit("web", 5, 137, 1)
 class Asked:
     """A reply whose client may stop waiting."""
 
+    key = ""
+
     def __init__(self) -> None:
         self.open = True
         self.answers: list[Any] = []
