@@ -161,9 +161,16 @@ class Launcher:
             if error.details.get("silent"):
                 raise
             await self._start_forkserver()
-            sock = _connected_to(self._settings.state, forkserver.SOCKET)
+            sock = self._connected_to_new()
         self._line = Link(self._loop, sock, self._on_message, self._on_close)
         return self._line
+
+    def _connected_to_new(self) -> socket.socket:
+        """It listened when it was last heard of; one that was killed since then is followed by another."""
+        try:
+            return _connected_to(self._settings.state, forkserver.SOCKET)
+        except Unavailable as error:
+            raise Unavailable(error.message, {"again": True, **error.details}) from error
 
     def _on_message(self, frame: dict[str, Any], fds: list[int]) -> None:
         answer = self._asked.pop(frame.get("a", 0), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import secrets
 import time
@@ -39,6 +40,8 @@ class Watch:
     container: Container
     since: int
     condition: Condition = dataclasses.field(default_factory=Condition)
+    inherited: bool = False
+    """Is it still to be seen what a former daemon's watch has left?"""
     timer: Timer | None = None
 
 
@@ -63,9 +66,7 @@ class Watchman(LoopActor):
         for row in former:
             if row.started_at is not None and row.exited is None:
                 condition = Condition(**row.extra.get("health") or {})
-                watch = self._begin((row.namespace, row.id), row.started_at, condition)
-                if watch is not None:
-                    flow.spawn(self._clear_up((row.namespace, row.id), watch), f"former probes of {row.id}")
+                self._begin((row.namespace, row.id), row.started_at, condition, inherited=True)
 
     def on_stop(self) -> None:
         """The next daemon goes on."""
@@ -85,12 +86,12 @@ class Watchman(LoopActor):
             elif envelope.type == "TaskExit" and envelope.event["id"] == key[1]:
                 self._end(key)
 
-    def _begin(self, key: Key, since: int, condition: Condition) -> Watch | None:
+    def _begin(self, key: Key, since: int, condition: Condition, *, inherited: bool = False) -> Watch | None:
         container = self._yard.catalog.find(*key)
         if container is None or container.health is None:
             return None
-        watch = self._watches[key] = Watch(container.health, container, since, condition)
-        self._schedule(key, watch)
+        watch = self._watches[key] = Watch(container.health, container, since, condition, inherited)
+        self._schedule(key, watch, 0.0 if inherited else watch.health.interval)
         return watch
 
     def _end(self, key: Key) -> None:
@@ -98,15 +99,17 @@ class Watchman(LoopActor):
         if watch is not None and watch.timer is not None:
             watch.timer.cancel()
 
-    def _schedule(self, key: Key, watch: Watch) -> None:
+    def _schedule(self, key: Key, watch: Watch, seconds: float) -> None:
         if self._watches.get(key) is watch:
-            watch.timer = self.loop.call_later(
-                watch.health.interval, lambda: flow.spawn(self._look(key, watch), f"health of {key[1]}")
-            )
+            look = functools.partial(self._look, key, watch)
+            watch.timer = self.loop.call_later(seconds, lambda: flow.spawn(look(), f"health of {key[1]}"))
 
     async def _look(self, key: Key, watch: Watch) -> None:
         watch.timer = None
         try:
+            if watch.inherited:
+                watch.inherited = not await self._clear_up(key, watch)
+                return
             probe = await self._probe(key, watch)
             if self._watches.get(key) is watch and probe is not None:
                 starting = probe.at - watch.since < watch.health.start_period * 1e9
@@ -116,7 +119,7 @@ class Watchman(LoopActor):
                 )
                 self._tell(key, watch, changed=before.status != watch.condition.status)
         finally:
-            self._schedule(key, watch)
+            self._schedule(key, watch, watch.health.interval)
 
     async def _probe(self, key: Key, watch: Watch) -> Probe | None:
         """How it went; None if it could not be tried now."""
@@ -164,21 +167,27 @@ class Watchman(LoopActor):
         if entry is not None and entry.ref is not None:
             post(entry.ref, Probed(dataclasses.asdict(watch.condition), changed))
 
-    async def _clear_up(self, key: Key, watch: Watch) -> None:
-        """A daemon that was killed has left its probe in the task."""
+    async def _clear_up(self, key: Key, watch: Watch) -> bool:
+        """A daemon that was killed has left its probe in the task. Is that over? Else it is tried again."""
         namespace, task_id = key
-        with contextlib.suppress(ShimyardError):
+        try:
             await ask(self._yard.runtime, "tasks.shim", namespace, id=task_id)  # from now on its execs are known
             self._tell(key, watch, changed=False)
             task = await ask(self._yard.runtime, "tasks.get", namespace, id=task_id)
             for process in task.execs:
                 if process.id.startswith(HEALTH_EXECS):
                     await self._take_away(key, process.id)
+        except NotFound:  # the task has gone
+            return True
+        except ShimyardError as error:
+            log.warning("former probes of %s/%s: %s", *key, error)
+            return False
+        return True
 
     async def _take_away(self, key: Key, exec_id: str) -> None:
         namespace, task_id = key
-        with contextlib.suppress(ShimyardError):
+        with contextlib.suppress(*_NOT_NOW):
             await ask(self._yard.runtime, "tasks.kill", namespace, id=task_id, exec_id=exec_id, signal="SIGKILL")
             await ask(self._yard.runtime, "tasks.wait", namespace, id=task_id, exec_id=exec_id)
-        with contextlib.suppress(ShimyardError):
+        with contextlib.suppress(NotFound):
             await ask(self._yard.runtime, "tasks.delete_process", namespace, id=task_id, exec_id=exec_id)
