@@ -4,10 +4,13 @@ goes on. The journal tells what has been told; the rest is found out.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import Final
 
 from shimproc import mounts
 from shimproc.crash import point
+from shimproc.errors import ResourceExhausted
 from shimproc.flow import Pending
 from shimproc.io.keepsakes import CONSOLE
 from shimproc.io.stdio import adopt_stdio
@@ -24,7 +27,8 @@ from shimproc.reaper import boottime
 from shimproc.runtimes.backend import Backend
 from shimproc.runtimes.choose import backend_of
 
-_RETRY_SECONDS = 1.0
+log = logging.getLogger(__name__)
+_RETRY_SECONDS: Final = 1.0
 
 
 class InitTakeOver(InitLife):
@@ -84,7 +88,7 @@ class InitTakeOver(InitLife):
             self._state = self._state.start()().started()()
             self._host.emit(self._restored())
             self.entrust()
-        if isinstance(self._state, CreatedState) and await self._backend.is_started():
+        if isinstance(self._state, CreatedState) and await self._has_started(self._backend):
             self._state = self._state.start()().started()()
             self._host.emit(Started(at=self._now(), pid=self.pid, boottime=boottime()))
         if not isinstance(self._state, PausedState):  # a pause that was cut off was none
@@ -92,6 +96,15 @@ class InitTakeOver(InitLife):
         pid = self.pid
         ended = estate.watch(self._host.reaper, pid, self._created_at, self._began)
         ended.then(lambda outcome: self._on_reaped(pid, outcome))
+
+    async def _has_started(self, backend: Backend) -> bool:
+        """Only the runtime knows; where there is no room for its command, whoever asks for something waits until there is."""
+        while True:
+            try:
+                return await backend.is_started()
+            except ResourceExhausted as error:
+                log.warning("whether %s has started cannot be asked yet: %s", self._request.runtime_id, error)
+                await after(self._host.loop, _RETRY_SECONDS)
 
     def _recall(self, event: Message) -> None:
         """What the journal says has happened."""

@@ -27,4 +27,5 @@ KEPT: dict[int, str] = {
     3658: "a run that had failed on a host without room was left behind: nothing on disk said that it was to go",
     5082: "a container that was just being updated was not removed with its run",
     758: "a run that had failed was begun anew for a repetition, beside its own remains",
+    100709: "a take-over on a host without room for a process could not ask whether its task had started, and was given up",
 }
