@@ -13,7 +13,7 @@ from tests.support.scene import Scene
 
 MADE = ["/containers/create", "/tasks/create", "/tasks/start"]
 ENDED = ["/tasks/exit", "/tasks/delete", "/containers/delete"]
-BY_HAND = ((137, "bundle-lost"), (255, "shim-lost"))
+BY_HAND = ((137, "bundle-lost"), (255, "bundle-lost"), (255, "shim-lost"))
 
 
 def exit_of(ended: dict[str, Any]) -> tuple[int, str | None]:

@@ -62,9 +62,11 @@ def test_whatever_it_ends_with_it_is_started_again_until_it_is_stopped(
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_who_is_killed_by_hand_stays_dead(scene: Scene, ears: Subscriber, name: str) -> None:
-    params = restarting(scene, "trap 'exit 9' TERM; sleep 10000 & wait", "always")
+    params = restarting(scene, "trap 'exit 9' TERM; echo up; sleep 10000 & wait", "always") | {"stdio": {"stdout": "log:"}}
     task = str(params["id"])
     scene.run(params)
+    said = scene.api.stream("tasks.logs", id=task, follow=True)
+    assert next(one["chunk"]["data"] for one in said if one.get("chunk")) == b"up\n"  # it has its trap by now
     scene.api.call("tasks.kill", id=task, signal=name)
     scene.wait(task)
     scene.remove(task)
